@@ -1,0 +1,187 @@
+"""Batch-norm statistics of a whole data set."""
+
+import contextlib
+import inspect
+
+import keras
+import numpy as np
+
+# A batch of 32x32x64 activations in float64 is then 270 MB.
+BATCH_SIZE = 512
+
+
+def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
+    """Sets batch-norm statistics to those of the whole of `x`.
+
+    The moving mean and variance of every `keras.layers.BatchNormalization` (subclasses and nested
+    models included, frozen or not) become the mean and the population variance of the layer's
+    inputs over all of `x`, in inference mode. Layers are set in the order in which they run, each
+    seeing its inputs after the ones before it were set. The result does not depend on
+    `batch_size`: sums are taken in float64.
+
+    Moving averages lag behind the weights (by some 100 steps at momentum 0.99), and belong to no
+    weights at all once those are averaged or interpolated. Recalibrate before measuring either.
+
+    A mask is respected. A layer that runs several times in one forward pass gets the statistics
+    of all its inputs together, the later ones as its former statistics produce them. A layer that
+    does not run keeps what it has.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
+    >>> recalibrate_batchnorm(model, np.array([[1.0], [3.0]]))
+    >>> layer = model.layers[0]
+    >>> print(float(layer.moving_mean[0]), float(layer.moving_variance[0]))
+    2.0 1.0
+
+    Args:
+        model: A built `keras.Model`. Only the statistics change; if an exception is raised, not
+            even they do.
+        x: Inputs, an array or a structure of arrays of equal length.
+        batch_size: Number of examples in a forward pass. If they all fit into one, one pass sets
+            all layers; otherwise each layer takes a pass over `x` that ends at that layer.
+
+    Raises:
+        ValueError: If `x` is empty or `batch_size` is below 1.
+
+    Reference:
+        [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 2;
+        [Wu and Johnson, 2021](https://arxiv.org/abs/2105.07576), "precise BN".
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.built
+    ]
+    if not layers:
+        return
+    x = keras.tree.map_structure(np.asarray, x)
+    n = len(keras.tree.flatten(x)[0])
+    if n == 0 or batch_size < 1:
+        raise ValueError(
+            "`x` must not be empty and `batch_size` must be at least 1. "
+            f"Received: len(x)={n}, batch_size={batch_size}"
+        )
+    batches = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
+
+    def run(batch):
+        model(keras.tree.map_structure(lambda a: a[batch], x), training=False)
+
+    variables = model.non_trainable_variables
+    before = [np.asarray(v).copy() for v in variables]
+
+    def restore(but=()):
+        for variable, value in zip(variables, before, strict=True):
+            if not any(variable is kept for kept in but):
+                variable.assign(value)
+
+    try:
+        if len(batches) > 1 or not _set_in_one_pass(layers, run):
+            restore()
+            _set_one_by_one(layers, run, batches)
+    except BaseException:
+        restore()
+        raise
+    restore(but=[v for layer in layers for v in (layer.moving_mean, layer.moving_variance)])
+
+
+class _Seen(BaseException):
+    """Ends a forward pass. Not an `Exception`: neither Keras nor a model may handle it."""
+
+
+@contextlib.contextmanager
+def _before_call(layers, hook):
+    """Has `hook(layer, inputs, mask)` called before any of the layers is."""
+
+    def wrapped(layer, call):
+        signature = inspect.signature(call)
+
+        def hooked(*args, **kwargs):
+            arguments = signature.bind(*args, **kwargs).arguments
+            hook(layer, next(iter(arguments.values())), arguments.get("mask"))
+            return call(*args, **kwargs)
+
+        return hooked
+
+    own = [vars(layer).get("call") for layer in layers]
+    try:
+        for layer in layers:
+            layer.call = wrapped(layer, layer.call)
+        yield
+    finally:
+        for layer, call in zip(layers, own, strict=True):
+            if call is not None:
+                layer.call = call
+            elif "call" in vars(layer):
+                del layer.call
+
+
+def _set_in_one_pass(layers, run):
+    """Sets each layer as it runs; returns False if one runs twice, which takes more passes."""
+    done = set()
+
+    def hook(layer, inputs, mask):
+        if id(layer) in done:
+            raise _Seen
+        done.add(id(layer))
+        _assign(layer, _moments(inputs, mask, layer.axis))
+
+    try:
+        with _before_call(layers, hook):
+            run(slice(None))
+    except _Seen:
+        return False
+    return True
+
+
+def _set_one_by_one(layers, run, batches):
+    order = []
+    with _before_call(layers, lambda layer, inputs, mask: order.append(layer)):
+        run(batches[0])
+
+    for layer in dict.fromkeys(order):
+        calls = sum(other is layer for other in order)
+        seen = []
+
+        def hook(layer, inputs, mask, seen=seen, calls=calls):
+            seen.append(_moments(inputs, mask, layer.axis))
+            if len(seen) % calls == 0:
+                raise _Seen
+
+        with _before_call([layer], hook):
+            for batch in batches:
+                with contextlib.suppress(_Seen):
+                    run(batch)
+        _assign(layer, _merged(seen))
+
+
+def _moments(inputs, mask, axis):
+    """Count, mean and sum of squared deviations of each channel, in float64."""
+    values = np.moveaxis(keras.ops.convert_to_numpy(inputs).astype("float64"), axis, -1)
+    keep = np.ones((1,) * values.ndim, bool)
+    if mask is not None:
+        keep = keras.ops.convert_to_numpy(mask).astype(bool)[..., None]
+        keep = np.moveaxis(np.broadcast_to(keep, inputs.shape), axis, -1)
+    keep = np.broadcast_to(keep, values.shape)
+    axes = tuple(range(values.ndim - 1))
+    count = keep.sum(axis=axes)
+    mean = values.sum(axis=axes, where=keep) / np.maximum(count, 1)
+    return count, mean, np.sum((values - mean) ** 2, axis=axes, where=keep)
+
+
+def _merged(moments):
+    """Moments of the union (Chan et al., 1979)."""
+    count, mean, squares = moments[0]
+    for more, other, others in moments[1:]:
+        total = np.maximum(count + more, 1)
+        gap = other - mean
+        squares = squares + others + gap**2 * (count * more / total)
+        mean = mean + gap * (more / total)
+        count = count + more
+    return count, mean, squares
+
+
+def _assign(layer, moments):
+    count, mean, squares = moments
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(squares / np.maximum(count, 1))

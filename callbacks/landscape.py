@@ -1,0 +1,128 @@
+"""Lines through weight space: directions, points on them, and a visit to one."""
+
+import contextlib
+
+import numpy as np
+
+# Keras's names of weights that shift or scale a whole unit; some layers shape them as matrices.
+NOT_FILTERS = {"bias", "beta", "gamma", "scale"}
+
+
+def filter_normalized_direction(model, seed=0):
+    """A random direction with the scale of the model's own filters.
+
+    Gaussian, with each filter rescaled to the norm of the same filter in the weights. A filter is
+    all that leads to one output unit: the last axis of a kernel counts the filters. Biases and
+    normalization parameters get zeros. Along such a direction, losses of networks whose weights
+    differ in scale can be compared.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> kernel, bias = filter_normalized_direction(model)
+    >>> weights = np.asarray(model.layers[0].kernel)
+    >>> np.allclose(np.linalg.norm(kernel, axis=0), np.linalg.norm(weights, axis=0))
+    True
+    >>> bias
+    array([0., 0.], dtype=float32)
+
+    Args:
+        model: A built `keras.Model`.
+        seed: Of the direction.
+
+    Returns:
+        A list of arrays, aligned with `model.trainable_variables` in shape and dtype.
+
+    Reference:
+        [Li et al., 2018](https://arxiv.org/abs/1712.09913), section 4.
+    """
+    rng = np.random.default_rng(seed)
+    direction = []
+    for variable in model.trainable_variables:
+        weights = np.asarray(variable)
+        random = rng.standard_normal(weights.shape)
+        if weights.ndim < 2 or variable.name in NOT_FILTERS:
+            random[...] = 0
+        else:
+            axes = tuple(range(weights.ndim - 1))
+            norms = [
+                np.sqrt(np.sum(np.square(a, dtype="float64"), axes)) for a in (weights, random)
+            ]
+            random *= norms[0] / norms[1]
+        direction.append(random.astype(weights.dtype))
+    return direction
+
+
+def interpolate(start, end, alpha):
+    """The point `(1 - alpha) * start + alpha * end` of the line through two sets of weights.
+
+    Example:
+    >>> import numpy as np
+    >>> interpolate([np.array([0.0, 4.0])], [np.array([1.0, 8.0])], 0.25)
+    [array([0.25, 5.  ])]
+
+    Args:
+        start: A list of arrays (or variables), as of `weights_at`.
+        end: Likewise, of the same shapes.
+        alpha: Any number; 0 is `start`, 1 is `end`.
+
+    Returns:
+        A list of arrays.
+
+    Raises:
+        ValueError: If the two differ in length or shapes.
+    """
+    start, end = [np.asarray(a) for a in start], [np.asarray(a) for a in end]
+    _check_shapes("`end`", [a.shape for a in end], "`start`", [a.shape for a in start])
+    alpha = float(alpha)
+    return [(1 - alpha) * a + alpha * b for a, b in zip(start, end, strict=True)]
+
+
+@contextlib.contextmanager
+def weights_at(model, weights):
+    """Gives a model other weights inside a `with` block.
+
+    Afterwards, and after an exception, all variables of the model are as they were: trainable
+    weights, batch-norm statistics, seeds. So a block may well call `recalibrate_batchnorm`, which
+    weights that were not trained there need.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> before = float(model(np.array([[3.0]]))[0, 0])
+    >>> with weights_at(model, [np.array([[2.0]]), np.array([1.0])]):
+    ...     print(float(model(np.array([[3.0]]))[0, 0]))
+    7.0
+    >>> before == float(model(np.array([[3.0]]))[0, 0])
+    True
+
+    Args:
+        model: A built `keras.Model`.
+        weights: A list of arrays, aligned with `model.trainable_variables`.
+
+    Yields:
+        The model.
+
+    Raises:
+        ValueError: If `weights` differ from the trainable weights in number or shapes; the model
+            is not touched.
+    """
+    trainable = model.trainable_variables
+    weights = [np.asarray(a) for a in weights]
+    shapes = [tuple(v.shape) for v in trainable]
+    _check_shapes("`weights`", [a.shape for a in weights], "the trainable weights", shapes)
+    before = [(v, np.asarray(v).copy()) for v in model.variables]
+    try:
+        for variable, value in zip(trainable, weights, strict=True):
+            variable.assign(value)
+        yield model
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _check_shapes(name, shapes, reference, expected):
+    if shapes != expected:
+        raise ValueError(
+            f"{name} must have the shapes of {reference}, {expected}. Received: shapes={shapes}"
+        )

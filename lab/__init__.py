@@ -1,0 +1,33 @@
+"""The machinery: data, plan, fit, workers, store, statistics, report, command line.
+
+An experiment needs only these names:
+
+```python
+from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, tune
+```
+"""
+
+from lab.fit import Fit, train
+from lab.tune import tune
+from lab.vocabulary import (
+    Claim,
+    Contrast,
+    Curves,
+    Experiment,
+    Gate,
+    RankCorrelation,
+    Scatter,
+)
+
+__all__ = [
+    "Claim",
+    "Contrast",
+    "Curves",
+    "Experiment",
+    "Fit",
+    "Gate",
+    "RankCorrelation",
+    "Scatter",
+    "train",
+    "tune",
+]

@@ -1,0 +1,192 @@
+"""The command line behind the Makefile. Imports late: listing and dry runs must answer at once."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lab import discovery
+from lab.discovery import UsageError, nearest
+from lab.vocabulary import NAME, Experiment, Setting
+
+BACKENDS = ("tensorflow", "jax")
+LAUNCHERS = ("local",)
+MOST_SEEDS = 1_000  # n is fixed beforehand; nobody means more than this
+MOST_JOBS = 256
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message):
+        raise UsageError(f"{message}. See `make help`.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+        return options.run(options)
+    except UsageError as error:
+        return _say(error, WRONG_USAGE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return _say("Interrupted.", INTERRUPTED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m lab", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def command(name, run, says):
+        sub = commands.add_parser(name, help=says, description=says, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    def results(sub):
+        sub.add_argument("--results", default="results", help="folder of the results")
+
+    run = command("experiment", _experiment, "run what is missing of an experiment; print verdicts")
+    run.add_argument("--name", required=True, help="a file of experiments/")
+    run.add_argument("--scale", default="quick", help="smoke, quick, standard or paper")
+    run.add_argument("--data", help="digits, mnist1d or a TFDS image classification set")
+    run.add_argument("--model", help="a function of models/")
+    run.add_argument("--seeds", help="number of replications; the scale declares one")
+    run.add_argument("--jobs", help="worker processes, of one thread each")
+    run.add_argument("--backend", default="tensorflow", help="tensorflow or jax")
+    run.add_argument("--engine", default="fused", help="fused or plain")
+    run.add_argument("--launcher", default="local", help="local")
+    run.add_argument("--dry", default="", help="1: only say what would run")
+    results(run)
+    results(command("list", _list, "every experiment, its claims and their last verdicts"))
+    results(command("report", _report, "rebuild tables and figures from the trials' files"))
+    command("data", _data, "download and prepare a TFDS data set").add_argument(
+        "--data", required=True, help="its TFDS name"
+    )
+    results(command("doctor", _doctor, "what this machine has, and what is wrong with it"))
+    return parser
+
+
+def _say(message, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _choice(what: str, value: str, known) -> str:
+    if value not in known:
+        raise nearest(what, value, known)
+    return value
+
+
+def _number(what: str, value: str, most: int) -> int:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most and len(value) < 9):
+        shown = value if len(value) <= 40 else value[:37] + "..."
+        raise UsageError(f"{what}={shown!r} must be a whole number from 1 to {most:,}.")
+    return int(value)
+
+
+def _flag(what: str, value: str) -> bool:
+    if value not in ("", "0", "1"):
+        raise UsageError(f"{what}={value[:40]!r} must be 0 or 1.")
+    return value == "1"
+
+
+def _results_folder(value: str) -> Path:
+    if not value.strip() or "\0" in value:
+        raise UsageError("RESULTS is empty: give a folder, or leave it out.")
+    return Path(value)
+
+
+def _setting(options, experiment: Experiment) -> Setting:
+    data = experiment.data if options.data is None else options.data
+    model = experiment.model if options.model is None else options.model
+    if experiment.model == "none":
+        _choice("MODEL", model, ["none"])
+    else:
+        _choice("MODEL", model, discovery.model_names())
+    _choice("BACKEND", options.backend, BACKENDS)
+    _check_data_name(data)
+    return Setting(_choice("SCALE", options.scale, experiment.scales), data, model, options.backend)
+
+
+def _check_data_name(data: str) -> None:
+    from lab.data import UnknownData, check, names
+
+    if data in names():
+        return
+    if not NAME.fullmatch(data):
+        raise nearest("DATA", data, names())
+    try:
+        check(data)
+    except UnknownData as error:
+        raise UsageError(str(error)) from error
+
+
+def _experiment(options) -> int:
+    name = _choice("NAME", options.name, discovery.experiment_names())
+    experiment = discovery.load_experiment(name)
+    from lab.data import NotPrepared
+    from lab.fit import ENGINES
+
+    try:
+        setting = _setting(options, experiment)
+    except NotPrepared as error:
+        return _say(error, FAILED)
+    _choice("ENGINE", options.engine, ENGINES)
+    _choice("LAUNCHER", options.launcher, LAUNCHERS)
+    declared = experiment.scales[setting.scale]["seeds"]
+    seeds = declared if options.seeds is None else _number("SEEDS", options.seeds, MOST_SEEDS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = cores or 1 if options.jobs is None else _number("JOBS", options.jobs, MOST_JOBS)
+    results = _results_folder(options.results)
+
+    from lab import sweep
+
+    return sweep.run(
+        sweep.Order(name, experiment, setting, seeds, jobs, options.engine, results),
+        dry=_flag("DRY", options.dry),
+    )
+
+
+def _list(options) -> int:
+    from lab.listing import show
+
+    return show(_results_folder(options.results))
+
+
+def _report(options) -> int:
+    from lab import report
+
+    results = _results_folder(options.results)
+    try:
+        report.write(results)
+    except OSError as error:
+        return _say(error, FAILED)
+    print(report.summary(results))
+    return DONE
+
+
+def _data(options) -> int:
+    from lab.data import NotPrepared, UnknownData, prepare
+
+    if not NAME.fullmatch(options.data):
+        from lab.data import names
+
+        raise nearest("DATA", options.data, names())
+    try:
+        print(prepare(options.data))
+    except UnknownData as error:
+        raise UsageError(str(error)) from error
+    except (NotPrepared, OSError, RuntimeError) as error:
+        return _say(error, FAILED)
+    return DONE
+
+
+def _doctor(options) -> int:
+    from lab.doctor import examine
+
+    return examine(_results_folder(options.results))

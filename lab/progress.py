@@ -1,0 +1,137 @@
+"""What the terminal shows of a sweep: the plan, a calm line of progress, interim effects."""
+
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lab import store, wording
+from lab.measured import Measured
+
+LINE_EVERY = 10.0  # seconds between lines when the output is no terminal
+UNSCALED = "smoke"
+
+
+class Progress:
+    """Reports on one order; keeps the interim effects up to date as trials finish."""
+
+    def __init__(self, order, plan):
+        self.order, self.plan = order, plan
+        self.console = Console(highlight=False, soft_wrap=False)
+        self.total = sum(p.state != "cached" for p in plan)
+        self.done = self.trouble = 0
+        self.started = self.said = time.monotonic()
+        self.measured = Measured(order.name, order.setting)
+        self._live: Live | None = None
+        self._interim: Table | None = None
+
+    def say(self, text: str) -> None:
+        """A line above the live panel."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def complain(self, text: str) -> None:
+        """An error, on standard error."""
+        Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+    def show_plan(self) -> None:
+        """One line on what there is, one per reason on what will run."""
+        o, s = self.order, self.order.setting
+        states = Counter(p.state for p in self.plan)
+        self.say(f"{o.experiment.title}")
+        self.say(
+            f"{o.name}: {len(o.experiment.arms)} arms × {o.seeds} seeds on {s.data}, model "
+            f"{s.model}, scale {s.scale}, {s.backend}: {len(self.plan)} trials, "
+            f"{states['cached']} cached, {self.total} to run."
+        )
+        reasons = Counter((p.state, p.why) for p in self.plan if p.why)
+        for (state, why), count in reasons.most_common(10):
+            self.say(f"  {count} {state}: {wording.clean(why)}")
+        if states["missing"]:
+            missing = [p.key for p in self.plan if p.state == "missing"]
+            first = ", ".join(f"{k.arm} seed {k.seed}" for k in missing[:3])
+            self.say(f"  {len(missing)} missing: {first}{', ...' if len(missing) > 3 else ''}")
+        if not self.total:
+            self.say("Nothing to do: every trial is there and current.")
+
+    @contextmanager
+    def live(self):
+        """Show progress until the block ends; a panel on a terminal, else plain lines."""
+        self._take_in_cached()
+        workers = min(self.order.jobs, self.total)
+        self.say(
+            f"Starting {workers} worker{'s' * (workers > 1)} (importing the backend takes some "
+            "10 s). Ctrl-C is safe: finished trials are kept."
+        )
+        self.started = time.monotonic()
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, refresh_per_second=4, get_renderable=self._panel) as live:
+            self._live = live
+            yield
+        self._live = None
+
+    def finished(self, key: store.Key, outcome, log: Path) -> None:
+        """Take in one trial's outcome."""
+        self.done += 1
+        if outcome.status == "done":
+            self.measured.add(key.arm, key.seed, outcome.rows, {})
+        else:
+            self.trouble += 1
+            last = wording.clean(outcome.error.strip().splitlines()[-1])
+            self.say(f"{outcome.status.upper()}: {key.arm}, seed {key.seed}: {last}. Log: {log}")
+        self._interim = self._effects()
+        now = time.monotonic()
+        if self._live is None and (now - self.said > LINE_EVERY or self.done in (1, self.total)):
+            self.said = now
+            self.say(self._line())
+            if self._interim is not None:
+                self.console.print(self._interim)
+
+    def interrupted(self) -> None:
+        """After Ctrl-C: what is kept and how to go on."""
+        self.say(f"\nInterrupted. {self.done} trials were finished and kept.")
+        self.say(f"To go on: {self.order.command}")
+
+    def _take_in_cached(self) -> None:
+        for planned in self.plan:
+            if planned.state == "cached":
+                manifest, rows = store.read(self.order.results, planned.key)
+                self.measured.add(planned.key.arm, planned.key.seed, rows, manifest)
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self.started
+        left = ""
+        if self.done and self.done < self.total:
+            eta = elapsed / self.done * (self.total - self.done)
+            left = f", about {wording.duration(eta)} left"
+        trouble = f", {self.trouble} failed or diverged" if self.trouble else ""
+        elapsed_text = wording.duration(elapsed)
+        return f"{self.done}/{self.total} trials in {elapsed_text}{left}{trouble}"
+
+    def _panel(self):
+        bar = ProgressBar(total=max(1, self.total), completed=self.done, width=40)
+        return Group(bar, Text(self._line()), self._interim or Text(""))
+
+    def _effects(self) -> Table | None:
+        from lab.stats import judge
+
+        table = Table(
+            title="interim, not a verdict", title_justify="left", box=None, pad_edge=False
+        )
+        for heading in ("claim", "measure", "effect so far", "seeds"):
+            table.add_column(heading)
+        for claim in self.order.experiment.claims:
+            values = list(self.measured.per_seed(claim.contrast).values())
+            if values:
+                judged = judge(values, claim.margin)
+                shown = wording.effect(claim, judged)
+                table.add_row(claim.id, escape(claim.metric), escape(shown), str(judged.n))
+        return table if table.row_count else None

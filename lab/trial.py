@@ -1,0 +1,162 @@
+"""One trial: a generator that asks for trainings and records what it measured."""
+
+import math
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+
+import numpy as np
+
+from lab.fit import Fit, train
+from lab.vocabulary import Experiment, Setting
+
+# A curve is stored as one metric per coordinate, "name@x".
+METRIC = re.compile(r"[A-Za-z][\w./-]*(@-?[\d.]+(e[+-]?\d+)?)?")
+RESERVED_SCALE = ("train_size", "validation_size", "test_size", "probe_size")
+
+
+class Diverged(ArithmeticError):
+    """A loss became infinite or NaN where the trial had not said that it may."""
+
+
+class Trial:
+    """What `run(trial)` works with: its arm, scale and seed, data, models and the record.
+
+    Attributes:
+        arm: Settings of the arm, read-only.
+        scale: Settings of the scale, read-only.
+        seed: Replication number; it draws data split, initial weights and batch order.
+        rows: What was recorded: `(epoch or None, metric, value)`.
+    """
+
+    def __init__(
+        self, name: str, experiment: Experiment, arm: str, seed: int, setting: Setting, build=None
+    ):
+        self.name = name
+        self.arm = MappingProxyType(dict(experiment.arms[arm]))
+        self.scale = MappingProxyType(dict(experiment.scales[setting.scale]))
+        self.arm_name, self.seed, self.setting = arm, seed, setting
+        self.rows: list[tuple[int | None, str, float]] = []
+        self._build: Callable | None = build
+        self._data: list = []
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A generator of its own for every purpose, drawn from the seed alone."""
+        return np.random.default_rng([self.seed, *purpose.encode()])
+
+    def data(self, **sizes):
+        """The data of this seed: split, subset and order are drawn from it.
+
+        Args:
+            **sizes: `train_size`, `validation_size`, `test_size`, `probe_size`; what is not given
+                comes from the scale, else from the data set's defaults.
+
+        Returns:
+            A `lab.data.Data`.
+        """
+        from lab.data import load
+
+        asked = {key: self.scale[key] for key in RESERVED_SCALE if key in self.scale} | sizes
+        self._data.append(load(self.setting.data, self.seed, **asked))
+        return self._data[-1]
+
+    def model(self, data, **options):
+        """A fresh model of the kind that `MODEL=` names, its weights drawn from the seed.
+
+        The same weights every time it is called within a trial, and in every arm of a seed.
+        """
+        assert self._build is not None, "this trial was made without a model"
+        return self._build(data.shape, data.classes, **{"seed": self.seed, **options})
+
+    def record(self, metrics=None, /, *, epoch: int | None = None, **named) -> None:
+        """Add measurements to the trial's rows.
+
+        Args:
+            metrics: A mapping of metric names to numbers (for names that are no identifiers).
+            epoch: The epoch they belong to; None for an end-of-run metric.
+            **named: The same as keywords.
+
+        Raises:
+            ValueError: If a name has other characters than letters, digits and `_./-@`, or was
+                recorded before for this epoch.
+            TypeError: If a value is not one number.
+        """
+        taken = {(row[0], row[1]) for row in self.rows}
+        for metric, value in {**(metrics or {}), **named}.items():
+            if not METRIC.fullmatch(metric):
+                raise ValueError(f"Not a metric name. Received: {metric!r}")
+            if (epoch, metric) in taken:
+                raise ValueError(f"Recorded twice in one trial. Received: {metric!r}, {epoch=}")
+            if np.ndim(value) != 0:
+                raise TypeError(f"A metric is one number. Received: {metric}={value!r}")
+            self.rows.append((epoch, metric, float(value)))
+
+    def record_curve(self, name: str, x, y) -> None:
+        """Record `y` over the coordinate `x` (two sequences of one length) as metrics `name@x`."""
+        self.record({f"{name}@{at:g}": value for at, value in zip(x, y, strict=True)})
+
+    def record_history(self, history, most: int = 40) -> None:
+        """Record a `History` by epoch; of more than `most` epochs, `most` evenly spread ones.
+
+        Epochs count from 1, so that a value belongs to the number of passes made.
+        """
+        epochs = max(map(len, history.history.values()), default=0)
+        kept = np.unique(np.linspace(0, epochs - 1, min(most, epochs)).round().astype(int))
+        for epoch in kept.tolist():
+            logs = {k: v[epoch] for k, v in history.history.items() if len(v) == epochs}
+            self.record(logs, epoch=epoch + 1)
+
+    def check_test_unread(self) -> None:
+        """Refuse to train once test data was read: it may only be read at the end (trap 11)."""
+        if any(data.test_was_read for data in self._data):
+            raise RuntimeError(
+                "This trial asks for a training after it has read `data.test`. Choose on "
+                "`data.validation`, and read test data once, after the last training."
+            )
+
+
+def execute(trial: Trial, run: Callable, engine: str = "fused") -> None:
+    """Run a trial to its end, answering each `Fit` it yields with the training's history.
+
+    Raises:
+        Diverged: If a training's loss is not finite and its `Fit` did not allow for it. What was
+            recorded until then is in `trial.rows`.
+        TypeError: If it yields something else than a `Fit` or a list of them.
+    """
+    generator = run(trial)
+    if generator is None:  # a trial that trains nothing is a plain function
+        return
+    asked = 0
+    try:
+        answer = None
+        while True:
+            request = generator.send(answer)
+            fits = list(request) if isinstance(request, (list, tuple)) else [request]
+            for fit in fits:
+                if not isinstance(fit, Fit):
+                    raise TypeError(f"A trial yields `Fit`s. Received: {fit!r}")
+                if fit.seed is None:
+                    fit.seed = _order_seed(trial.seed, asked)
+                asked += 1
+            trial.check_test_unread()
+            histories = train(fits, engine)
+            for fit, history in zip(fits, histories, strict=True):
+                _check_finite(fit, history)
+            answer = histories if isinstance(request, (list, tuple)) else histories[0]
+    except StopIteration:
+        return
+    finally:
+        generator.close()
+
+
+def _order_seed(seed: int, asked: int) -> int:
+    # One batch order per training of a trial, shared by the arms of a seed.
+    return int(np.random.SeedSequence([seed, asked]).generate_state(1)[0])
+
+
+def _check_finite(fit: Fit, history) -> None:
+    if fit.may_diverge:
+        return
+    for epoch, loss in enumerate(history.history.get("loss", ()), start=1):
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss became {loss} in epoch {epoch}")

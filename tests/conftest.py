@@ -1,0 +1,81 @@
+"""Shared fixtures: a copy of the project with toy experiments, and its command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TOY = '''
+"""A toy: its effect is known and nothing is trained."""
+import numpy as np
+from lab import Claim, Contrast, Experiment, Gate
+
+ARMS = {"small": {"shift": 0.0}, "large": {"shift": 1.0}}
+SCALES = {"smoke": {"seeds": 3}, "quick": {"seeds": 6}}
+
+def run(trial):
+    noise = np.random.default_rng([trial.seed, ord(trial.arm_name[0])]).normal(0, 0.1)
+    trial.record(score=trial.arm["shift"] + noise, sharpness=float(np.exp(trial.arm["shift"])))
+
+CLAIMS = [
+    Claim(id="A1", says="Large is larger", contrast=Contrast("score", {"large": 1, "small": -1}),
+          margin=0.5, unit="score", literature="none",
+          beside={"naive": Contrast("score", {"large": 1})}),
+    Claim(id="A2", says="Small is larger", contrast=Contrast("score", {"large": -1, "small": 1}),
+          margin=0.5, unit="score", literature="none"),
+    Claim(id="A3", says="Gated", contrast=Contrast("score", {"large": 1, "small": -1}),
+          margin=0.5, unit="score", literature="none", under="gate",
+          gates=[Gate("scores match", Contrast("score", {"large": 1, "small": -1}), -0.2, 0.2)]),
+]
+EXPERIMENT = Experiment(title="A toy", source="none", arms=ARMS, scales=SCALES, claims=CLAIMS,
+                        run=run, model="none")
+'''
+
+
+class Project:
+    """A copy of the project's code in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+        for name in ("lab", "models", "callbacks", "requirements"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        (folder / "experiments").mkdir()
+        self.results = folder / "results"
+        self.experiment("toy", TOY)
+
+    def experiment(self, name: str, source: str) -> None:
+        (self.folder / "experiments" / f"{name}.py").write_text(source, "utf-8")
+
+    def lab(self, *words: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess:
+        """Run `python -m lab ...` in the project; returns the finished process."""
+        return subprocess.run(
+            [sys.executable, "-m", "lab", *words],
+            cwd=self.folder,
+            env=os.environ | {"COLUMNS": "200"} | env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def run(self, name: str = "toy", *words: str, **more) -> subprocess.CompletedProcess:
+        """Run an experiment at smoke scale."""
+        asked = ("experiment", "--name", name, "--scale", "smoke", "--jobs", "2")
+        return self.lab(*asked, *words, **more)
+
+    def files(self) -> dict[str, bytes]:
+        """Every file of the results by its path."""
+        files = (p for p in sorted(self.results.rglob("*")) if p.is_file())
+        return {p.relative_to(self.results).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "project")

@@ -1,0 +1,153 @@
+"""A trial's files are whole or not there, and never believed when they were touched."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from lab import store
+from lab.store import Broken, Key
+from lab.vocabulary import Setting
+
+SETTING = Setting("quick", "digits", "mlp", "tensorflow")
+KEY = Key("batch_size", SETTING, "small", 3)
+ROWS = [(1, "loss", 0.1 + 0.2), (2, "loss", float("nan")), (None, "sharp@-0.5", -1e300)]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    store.save(tmp_path, KEY, ROWS, {"status": "done"})
+    return tmp_path
+
+
+def csv_of(folder):
+    return folder / f"{KEY.path}.csv"
+
+
+def test_rows_come_back_to_the_last_bit(saved):
+    manifest, rows = store.read(saved, KEY)
+    assert manifest["status"] == "done" and manifest["rows"] == 3
+    for (epoch, metric, value), wanted in zip(rows, ROWS, strict=True):
+        assert (epoch, metric) == wanted[:2]
+        np.testing.assert_equal(value, wanted[2])
+
+
+def test_the_file_is_where_and_what_the_design_says(saved):
+    path = saved / "batch_size/quick-digits-mlp-tensorflow/small/seed-3.csv"
+    first, second, *_ = path.read_text().splitlines()
+    assert first == "experiment,arm,seed,scale,data,model,backend,epoch,metric,value"
+    assert second == "batch_size,small,3,quick,digits,mlp,tensorflow,1,loss,0.30000000000000004"
+
+
+def test_every_truncation_is_broken(saved):
+    whole = csv_of(saved).read_bytes()
+    for length in range(len(whole)):
+        csv_of(saved).write_bytes(whole[:length])
+        with pytest.raises(Broken, match=r"seed-3\.csv"):
+            store.read(saved, KEY)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("0.3", "0.4"),
+        lambda text: text + text.splitlines()[1] + "\n",
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("small", "large"),
+    ],
+    ids=["edited", "duplicate row", "BOM", "CRLF", "another arm"],
+)
+def test_touched_rows_are_broken(saved, damage):
+    text = csv_of(saved).read_bytes().decode()
+    csv_of(saved).write_bytes(damage(text).encode())
+    with pytest.raises(Broken, match="checksum"):
+        store.read(saved, KEY)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"rows": 3}', "\x00"])
+def test_a_manifest_that_is_none_is_broken(saved, text):
+    (saved / f"{KEY.path}.json").write_text(text)
+    with pytest.raises(Broken, match=r"seed-3\.json"):
+        store.read_manifest(saved, KEY)
+
+
+def test_a_file_of_another_trial_is_broken(saved):
+    other = Key("batch_size", SETTING, "large", 3)
+    for ending in ("csv", "json"):
+        target = saved / f"{other.path}.{ending}"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes((saved / f"{KEY.path}.{ending}").read_bytes())
+    with pytest.raises(Broken, match="another trial"):
+        store.read(saved, other)
+
+
+def test_links_pipes_and_giants_are_not_read(saved, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "rows.csv"
+    csv_of(saved).rename(outside)
+    csv_of(saved).symlink_to(outside)
+    with pytest.raises(Broken, match="plain file"):
+        store.read(saved, KEY)
+    csv_of(saved).unlink()
+    os.mkfifo(csv_of(saved))
+    with pytest.raises(Broken, match="plain file"):
+        store.read(saved, KEY)
+    csv_of(saved).unlink()
+    with open(csv_of(saved), "wb") as file:
+        file.truncate(store.LARGEST + 1)
+    with pytest.raises(Broken, match="larger"):
+        store.read(saved, KEY)
+
+
+def test_a_missing_trial_is_missing_and_not_broken(tmp_path):
+    assert store.read_manifest(tmp_path, KEY) is None
+    csv_of(tmp_path).parent.mkdir(parents=True)
+    csv_of(tmp_path).write_text("half")  # a kill between the two writes
+    assert store.read_manifest(tmp_path, KEY) is None
+
+
+def test_trials_lists_what_is_there_in_numeric_order(tmp_path):
+    for seed in (10, 9, 0):
+        store.save(tmp_path, Key("batch_size", SETTING, "small", seed), ROWS, {})
+    (tmp_path / "batch_size/odd folder/small").mkdir(parents=True)
+    (tmp_path / "batch_size/odd folder/small/seed-1.json").write_text("{}")
+    (tmp_path / f"{KEY.path}x.json").write_text("{}")
+    assert [key.seed for key in store.trials(tmp_path)] == [0, 9, 10]
+    assert list(store.trials(tmp_path, "other")) == []
+
+
+def calls(monkeypatch, name, fail_at, error):
+    real, count = getattr(os, name), [0]
+
+    def call(*args, **kwargs):
+        count[0] += 1
+        if count[0] == fail_at:
+            raise OSError(error, os.strerror(error))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace", "chmod", "fdopen"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("fail_at", [1, 2, 3, 4])
+def test_a_failing_call_leaves_the_old_file_or_the_new_one(
+    saved, monkeypatch, name, error, fail_at
+):
+    before = csv_of(saved).read_bytes()
+    after = store.encode(KEY, [(1, "loss", 9.0)])
+    calls(monkeypatch, name, fail_at, error)
+    failed = ""
+    try:
+        store.save(saved, KEY, [(1, "loss", 9.0)], {"status": "done"})
+    except OSError as raised:
+        failed = str(raised)
+    monkeypatch.undo()
+    assert csv_of(saved).read_bytes() in (before, after)
+    assert not list(saved.rglob("*.tmp"))
+    if failed:
+        assert "seed-3" in failed and os.strerror(error) in failed
+    manifest = json.loads((saved / f"{KEY.path}.json").read_text())
+    assert manifest["rows"] in (3, 1)

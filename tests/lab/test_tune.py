@@ -1,0 +1,61 @@
+"""Tuning chooses on validation data, by accuracy first."""
+
+import math
+
+import pytest
+
+from lab.fit import Fit
+from lab.tune import tune
+
+
+class Model:
+    def __init__(self, accuracy, loss):
+        self.answer = {"accuracy": accuracy, "loss": loss}
+
+    def evaluate(self, x, y, **_):
+        assert x == "validation"
+        return self.answer
+
+
+class History:
+    def __init__(self, loss=1.0):
+        self.history = {"loss": [loss]}
+
+
+def choose(models, losses=None):
+    candidates = list(range(len(models)))
+    asked = tune(
+        lambda c: Fit(models[c], ([0], [0])), candidates, ("validation", "validation"[:1] * 3)
+    )
+    fits = next(asked)
+    assert all(fit.may_diverge for fit in fits)
+    with pytest.raises(StopIteration) as stop:
+        asked.send([History(loss) for loss in losses or [1.0] * len(models)])
+    return stop.value.value
+
+
+def test_the_best_accuracy_wins_even_with_the_worst_loss():
+    best = choose([Model(0.1, 2.3), Model(0.8, 9.0), Model(0.7, 0.1)])
+    assert best.choice == 1 and not best.at_edge and best.fit.model.answer["loss"] == 9.0
+
+
+def test_ties_are_broken_by_loss():
+    assert choose([Model(0.8, 3.0), Model(0.8, 1.0), Model(0.8, 2.0)]).choice == 1
+
+
+def test_the_edge_is_told():
+    assert choose([Model(0.9, 1.0), Model(0.8, 1.0)]).at_edge
+    assert not choose([Model(0.9, 1.0)]).at_edge
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_candidate_that_diverged_is_never_chosen(bad):
+    best = choose([Model(0.9, 0.1), Model(0.2, 2.0), Model(0.9, bad)], [bad, 1.0, 1.0])
+    assert best.choice == 1
+
+
+def test_if_all_diverge_it_says_so():
+    asked = tune(lambda c: Fit(Model(0.5, 1.0), ([0], [0])), [0.1, 1.0], ("validation", [0]))
+    next(asked)
+    with pytest.raises(ArithmeticError, match="every candidate"):
+        asked.send([History(math.nan), History(math.inf)])
