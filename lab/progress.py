@@ -15,8 +15,8 @@ from rich.text import Text
 from lab import store, wording
 from lab.measured import Measured
 
-LINE_EVERY = 10.0  # seconds between lines when the output is no terminal
-UNSCALED = "smoke"
+# Seconds between lines, and between tables of effects, where the output is no terminal.
+LINE_EVERY, TABLE_EVERY = 15.0, 60.0
 
 
 class Progress:
@@ -28,6 +28,7 @@ class Progress:
         self.total = sum(p.state != "cached" for p in plan)
         self.done = self.trouble = 0
         self.started = self.said = time.monotonic()
+        self.tabled: float | None = None
         self.measured = Measured(order.name, order.setting)
         self._live: Live | None = None
         self._interim: Table | None = None
@@ -88,12 +89,18 @@ class Progress:
             last = wording.clean(outcome.error.strip().splitlines()[-1])
             self.say(f"{outcome.status.upper()}: {key.arm}, seed {key.seed}: {last}. Log: {log}")
         self._interim = self._effects()
+        if self._live is None:
+            self._print_lines(ended=self.done == self.total)
+
+    def _print_lines(self, ended: bool) -> None:
         now = time.monotonic()
-        if self._live is None and (now - self.said > LINE_EVERY or self.done in (1, self.total)):
+        if ended or self.done == 1 or now - self.said > LINE_EVERY:
             self.said = now
             self.say(self._line())
-            if self._interim is not None:
-                self.console.print(self._interim)
+        waited = now - self.tabled if self.tabled else TABLE_EVERY
+        if self._interim is not None and (ended or waited >= TABLE_EVERY):
+            self.tabled = now
+            self.console.print(self._interim)
 
     def interrupted(self) -> None:
         """After Ctrl-C: what is kept and how to go on."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from models.arguments import check_sizes
 from models.convolution import MAX_POOLING, MEAN_POOLING, channelled, convolution
 from models.normalization import normalization as normalize
 from models.normalization import takes_bias
@@ -49,11 +50,9 @@ def convnet(
     >>> convnet((40,), 10, widths=(8,), blocks=1).count_params()  # 3 * 8 + 8, and 8 * 10 + 10
     122
     """
-    if not widths or blocks < 1:
-        raise ValueError(
-            "`widths` must not be empty and `blocks` must be at least 1. "
-            f"Received: widths={widths}, blocks={blocks}"
-        )
+    if not widths:
+        raise ValueError(f"`widths` must not be empty. Received: widths={widths}")
+    check_sizes(classes=classes, widths=widths, blocks=blocks)
     seed_of = seeds(seed)
     bias = takes_bias(normalization)
     inputs, x, rank = channelled(shape)

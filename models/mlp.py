@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from models.arguments import check_sizes
 from models.normalization import normalization as normalize
 from models.normalization import takes_bias
 from models.seeds import seeds
@@ -47,6 +48,7 @@ def mlp(
     >>> model.count_params()  # 64 * 32 + 32, and 32 * 10 + 10
     2410
     """
+    check_sizes(classes=classes, widths=widths)
     seed_of = seeds(seed)
     kernel = (
         keras.initializers.GlorotNormal if activation in SATURATING else keras.initializers.HeNormal

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 
+from models.arguments import check_sizes
 from models.convolution import MAX_POOLING, MEAN_POOLING, channelled, convolution
 from models.normalization import normalization as normalize
 from models.normalization import takes_bias
@@ -54,6 +55,7 @@ def resnet(
     >>> sum(math.prod(w.shape) for w in model.trainable_variables)  # the paper's 0.27 million
     269722
     """
+    check_sizes(classes=classes, width=width)
     n, rest = divmod(depth - 2, 6)
     if n < 1 or rest:
         raise ValueError(f"`depth` must be 6n + 2 with n at least 1. Received: depth={depth}")

@@ -1,5 +1,6 @@
 """TFDS data sets: tiny ones made here, the real ones where they are prepared, and no network."""
 
+import importlib.util
 import itertools
 import os
 import pickle
@@ -163,6 +164,11 @@ def test_names_without_a_folder(folder, monkeypatch):
 
 
 # Data sets made here
+
+
+def test_what_tfds_needs_to_prepare_and_does_not_ask_for_is_installed():
+    """TFDS 4.9.10 imports it in `download_and_prepare` and requires it on Python 3.8 alone."""
+    assert importlib.util.find_spec("importlib_resources")
 
 
 def test_official_splits(folder):

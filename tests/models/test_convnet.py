@@ -65,7 +65,15 @@ def test_there_is_no_bias_before_batch_normalization():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"widths": ()}, {"blocks": 0}, {"shape": ()}, {"shape": (2, 8, 8, 1)}]
+    "wrong",
+    [
+        {"widths": ()},
+        {"widths": (16, 0)},
+        {"blocks": 0},
+        {"classes": 0},
+        {"shape": ()},
+        {"shape": (2, 8, 8, 1)},
+    ],
 )
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="Received: "):

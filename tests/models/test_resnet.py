@@ -84,3 +84,9 @@ def test_without_normalization_every_second_convolution_of_a_block_starts_at_zer
 def test_an_impossible_depth_is_refused(depth):
     with pytest.raises(ValueError, match=f"6n \\+ 2.*Received: depth={depth}"):
         resnet((8, 8, 1), 10, depth=depth)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"classes": 0}, {"shape": (2, 8, 8, 1)}])
+def test_arguments_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"Received: "):
+        resnet(**{"shape": (8, 8, 1), "classes": 10} | wrong)

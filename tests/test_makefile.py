@@ -1,0 +1,88 @@
+"""User text reaches the command line as it was typed; make and the shell never read it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EVIL = [
+    "../../etc/passwd",
+    "x; touch pwned",
+    "$(shell touch pwned)",
+    "$$(touch pwned)",
+    "`touch pwned`",
+    '"; touch pwned; "',
+    "'; touch pwned; '",
+    "a\ntouch pwned",
+    "--help",
+    "",
+    "тoy",
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The Makefile with a Python that only writes down its arguments."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor a in "$@"; do printf "<%s>" "$a"; done >> arguments\n')
+    python.chmod(0o755)
+    for stamp in (".run-ready", ".jax-ready", ".dev-ready"):
+        (tmp_path / ".venv" / stamp).touch()
+    return tmp_path
+
+
+def make(folder, *words):
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "NAME")}
+    return subprocess.run(["make", *words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def arguments(folder):
+    return (folder / "arguments").read_text()
+
+
+@pytest.mark.parametrize("value", EVIL)
+@pytest.mark.parametrize("option", ["NAME", "DATA", "SEEDS", "RESULTS"])
+def test_text_is_passed_on_and_never_executed(folder, option, value):
+    make(folder, "experiment", f"{option}={value}")
+    assert f"<--{option.lower()}={value}>" in arguments(folder)
+    assert not (folder / "pwned").exists()
+
+
+def test_options_that_were_not_given_are_not_passed(folder):
+    make(folder, "experiment", "NAME=toy", "JOBS=2")
+    assert arguments(folder) == "<-m><lab><experiment><--name=toy><--jobs=2>"
+
+
+@pytest.mark.parametrize("target", ["list", "report", "doctor"])
+def test_other_targets_call_their_command(folder, target):
+    make(folder, target, "RESULTS=else where")
+    assert arguments(folder) == f"<-m><lab><{target}><--results=else where>"
+
+
+def test_the_jax_backend_brings_jax(folder):
+    (folder / ".venv/.jax-ready").unlink()
+    make(folder, "experiment", "NAME=toy", "BACKEND=tensorflow")
+    assert "jax.txt" not in arguments(folder)
+    make(folder, "experiment", "NAME=toy", "BACKEND=jax")
+    assert "<requirements/jax.txt>" in arguments(folder)
+
+
+def test_help_is_the_default_and_names_every_target(folder):
+    shown = make(folder).stdout
+    for target in "setup list experiment report data test lint format doctor clean help".split():
+        assert f"make {target} " in shown
+    assert not (folder / "arguments").exists()
+
+
+def test_requirements_name_no_index():
+    for path in (ROOT / "requirements").iterdir():
+        text = path.read_text()
+        assert "://" not in text and "index" not in text
+        if path.suffix == ".txt":
+            assert all("==" in line for line in text.splitlines() if line)
