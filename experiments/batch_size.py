@@ -275,7 +275,7 @@ CLAIMS = [
         )
         for budget, literature in {
             "epochs": "Keskar 2017: C1 80.04 / 77.26, C4 63.08 / 57.81, F1 98.03 / 97.81 %",
-            "steps": "Hoffer 2017: the gap vanishes at equal updates; Shallue 2018: no evidence of one",
+            "steps": "Hoffer 2017: no gap at equal updates; Shallue 2018: no evidence of one",
         }.items()
     ),
     Claim(

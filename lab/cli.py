@@ -116,8 +116,6 @@ def _setting(options, experiment: Experiment) -> Setting:
 def _check_data_name(data: str) -> None:
     from lab.data import UnknownData, check, names
 
-    if data in names():
-        return
     if not NAME.fullmatch(data):
         raise nearest("DATA", data, names())
     try:
@@ -178,7 +176,8 @@ def _data(options) -> int:
 
         raise nearest("DATA", options.data, names())
     try:
-        print(prepare(options.data))
+        where = prepare(options.data)
+        print(f"{options.data} is prepared: {where}" if where else f"{options.data} is built in.")
     except UnknownData as error:
         raise UsageError(str(error)) from error
     except (NotPrepared, OSError, RuntimeError) as error:

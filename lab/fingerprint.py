@@ -2,8 +2,8 @@
 
 Sources are followed through `import` statements, from the experiment, the model and the trial
 machinery. Of each file counts what it does: comments, docstrings and layout do not, and neither do
-the declarations of an experiment that its functions never read (its claims and figures; arms and
-scales are compared value by value instead).
+constants of an experiment that its functions never read (claims and figures; arms and scales are
+compared value by value instead).
 """
 
 import ast
@@ -21,7 +21,6 @@ from lab.vocabulary import Experiment, Setting
 PACKAGES = ("callbacks", "experiments", "lab", "models")
 # These declare and judge; no row depends on them.
 NOT_IN_ROWS = ("lab", "lab.vocabulary", "lab.stats", "lab.discovery")
-DECLARATIONS = {"ARMS", "SCALES", "CLAIMS", "FIGURES", "EXPERIMENT"}
 DATA_PACKAGE = {"digits": "scikit-learn", "mnist1d": "mnist1d"}
 THREADS = 1  # of every worker: results depend on it (trap 16)
 
@@ -113,7 +112,8 @@ def _sources(roots: tuple[str, ...]) -> dict[str, str]:
         if name not in found:
             tree = ast.parse(path.read_text("utf-8"))
             todo += _imports(tree)
-            found[name] = hashlib.sha256(_code(tree).encode()).hexdigest()[:16]
+            code = _code(tree, leaf=module == roots[0])
+            found[name] = hashlib.sha256(code.encode()).hexdigest()[:16]
     return dict(sorted(found.items()))
 
 
@@ -151,11 +151,20 @@ def _home(package: str, name: str) -> str:
     return package
 
 
-def _code(tree: ast.Module) -> str:
-    """The code without docstrings, comments and layout, and without unread declarations."""
-    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
-    read = {n.id for f in functions for n in ast.walk(f) if isinstance(n, ast.Name)}
-    body = [n for n in tree.body if not (_declares(n) and not _declares(n) & read)]
+def _code(tree: ast.Module, leaf: bool) -> str:
+    """The code without docstrings, comments and layout.
+
+    Of a `leaf`, which no other module imports, also without constants its functions do not read.
+    """
+    body = tree.body
+    if leaf:
+        # Claims, figures and the scales' numbers; what a trial needs of those comes in by value.
+        read = _names(n for n in body if not isinstance(n, ast.Assign))
+        while kept := {n for n in body if isinstance(n, ast.Assign) and _targets(n) & read}:
+            if _names(kept) <= read:
+                break
+            read |= _names(kept)
+        body = [n for n in body if not isinstance(n, ast.Assign) or _targets(n) & read]
     tree = ast.Module(body=body, type_ignores=[])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -164,7 +173,9 @@ def _code(tree: ast.Module) -> str:
     return ast.unparse(tree)
 
 
-def _declares(node: ast.stmt) -> set[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    names = {t.id for t in targets if isinstance(t, ast.Name)}
-    return names if names and names <= DECLARATIONS else set()
+def _names(nodes) -> set[str]:
+    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def _targets(node: ast.Assign) -> set[str]:
+    return _names(node.targets)

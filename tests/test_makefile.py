@@ -75,7 +75,8 @@ def test_the_jax_backend_brings_jax(folder):
 
 def test_help_is_the_default_and_names_every_target(folder):
     shown = make(folder).stdout
-    for target in "setup list experiment report data test lint format doctor clean help".split():
+    targets = ("setup", "list", "experiment", "report", "data", "test", "lint", "format")
+    for target in (*targets, "doctor", "clean", "help"):
         assert f"make {target} " in shown
     assert not (folder / "arguments").exists()
 

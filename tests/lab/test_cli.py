@@ -161,7 +161,8 @@ def run(trial):
         {crime}
     trial.record(score=trial.seed + trial.arm["shift"] * (1 + trial.seed / 10))
 EXPERIMENT = Experiment(title="t", source="s",
-    arms={{"good": {{"shift": 0}}, "bad": {{"shift": 1}}}}, scales={{"smoke": {{"seeds": 3}}}}, run=run, model="none", claims=[
+    arms={{"good": {{"shift": 0}}, "bad": {{"shift": 1}}}}, 
+    scales={{"smoke": {{"seeds": 3}}}}, run=run, model="none", claims=[
     Claim(id="A", says="x", contrast=Contrast("score", {{"bad": 1, "good": -1}}), margin=0.1,
           unit="u", literature="none")])
 """

@@ -13,12 +13,15 @@ from callbacks import probe
 from lab import Claim
 RATE = 0.1  # a constant that run reads
 ARMS = {"a": {"rate": 1}}
-CLAIMS = ["first"]
+SOURCE = "a book"
+CLAIMS = ["first", SOURCE]
+FACTOR = 2
+TWICE = FACTOR * RATE
 
 def run(trial):
     """What it does."""
     import callbacks.extra
-    return RATE, probe
+    return RATE, probe, TWICE
 ''',
     "callbacks/__init__.py": """
 from callbacks.probing import probe
@@ -72,6 +75,7 @@ def test_sources_follow_imports_through_packages_and_functions(sources):
     "edit",
     [
         {"experiments__toy": ("RATE = 0.1", "RATE = 0.2")},
+        {"experiments__toy": ("FACTOR = 2", "FACTOR = 3")},
         {"experiments__toy": ("return RATE", "return 2 * RATE")},
         {"callbacks___deep": ("deep = 1", "deep = 2")},
         {"models__net": ("return 1", "return 2")},
@@ -88,7 +92,8 @@ def test_a_change_of_what_runs_is_seen(sources, edit):
     [
         {"experiments__toy": ('"""What it does."""', '"""Another sentence."""')},
         {"experiments__toy": ("# a constant that run reads", "# reworded")},
-        {"experiments__toy": ('["first"]', '["first", "second"]')},
+        {"experiments__toy": ('["first", SOURCE]', '["first", "second"]')},
+        {"experiments__toy": ("a book", "another book")},
         {"experiments__toy": ("RATE = 0.1  #", "RATE  =  0.1 #")},
         {"callbacks__unused": ("x = 1", "x = 2")},
         {"lab__report": ("z = 1", "z = 2")},
