@@ -157,11 +157,12 @@ def _list(options) -> int:
 
 
 def _report(options) -> int:
-    from lab import report
+    from lab import readme, report
 
     results = _results_folder(options.results)
     try:
         report.write(results)
+        readme.update(results)
     except OSError as error:
         return _say(error, FAILED)
     print(report.summary(results))

@@ -102,7 +102,7 @@ def test_not_prepared_is_said_at_once_with_the_command(function, name, folder, m
     start = time.monotonic()
     with pytest.raises(data.NotPrepared) as caught:
         function(name)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 100  # TFDS itself would retry for 204 s
     message = str(caught.value)
     assert f"`make data DATA={name}`" in message
     assert f"{folder} (TFDS_DATA_DIR)" in message
