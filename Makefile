@@ -27,7 +27,7 @@ RUN := $(VENV)/.run-ready
 JAX := $(VENV)/.jax-ready
 DEV := $(VENV)/.dev-ready
 BACKEND_READY := $(if $(filter-out jax,$(BACKEND)),,$(if $(BACKEND),$(JAX)))
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
 
 help: ## the targets, one line each
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile

@@ -357,7 +357,7 @@ FIGURES = [
         "batch size",
         {
             "squared norm of the deviation": [
-                ("drawn with replacement: slope -1", "small", "gradient_variance"),
+                ("drawn with replacement (expected slope -1)", "small", "gradient_variance"),
                 ("drawn without, as an epoch does", "small", "epoch_gradient_variance"),
             ]
         },

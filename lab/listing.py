@@ -1,5 +1,6 @@
 """`make list`: every experiment with its claims and their last verdicts."""
 
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -21,12 +22,12 @@ def show(results: Path) -> int:
         console.print(f"[bold]{name}[/]: {escape(experiment.title)}")
         console.print(f"  source: {escape(experiment.source)}")
         console.print(f"  {len(experiment.arms)} arms; trials at each scale: {trials}")
-        for claim in experiment.claims:
-            verdicts = last.get((name, claim.id, claim.metric), ["not run yet"])
-            console.print(
-                f"  {escape(claim.id)} {escape(claim.says)} [dim]({escape(claim.metric)})[/]\n"
-                f"      {escape('; '.join(verdicts))}"
-            )
+        for number, claims in groupby(experiment.claims, key=lambda claim: claim.id):
+            for i, claim in enumerate(claims):
+                if i == 0:
+                    console.print(f"  [bold]{escape(number)}[/] {escape(claim.says)}")
+                verdicts = "; ".join(last.get((name, number, claim.metric), ["not run yet"]))
+                console.print(f"      {escape(claim.metric)}: {escape(verdicts)}")
         console.print(f"  run: make experiment NAME={name}\n")
     return 0
 

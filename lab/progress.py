@@ -26,7 +26,7 @@ class Progress:
         self.order, self.plan = order, plan
         self.console = Console(highlight=False, soft_wrap=False)
         self.total = sum(p.state != "cached" for p in plan)
-        self.done = self.trouble = 0
+        self.done = self.kept = self.trouble = 0
         self.started = self.said = time.monotonic()
         self.tabled: float | None = None
         self.measured = Measured(order.name, order.setting)
@@ -82,6 +82,7 @@ class Progress:
     def finished(self, key: store.Key, outcome, log: Path) -> None:
         """Take in one trial's outcome."""
         self.done += 1
+        self.kept += outcome.status != "failed"
         if outcome.status == "done":
             self.measured.add(key.arm, key.seed, outcome.rows, {})
         else:
@@ -104,7 +105,7 @@ class Progress:
 
     def interrupted(self) -> None:
         """After Ctrl-C: what is kept and how to go on."""
-        self.say(f"\nInterrupted. {self.done} trials were finished and kept.")
+        self.say(f"\nInterrupted. {self.kept} trials were finished and kept.")
         self.say(f"To go on: {self.order.command}")
 
     def _take_in_cached(self) -> None:
@@ -125,7 +126,7 @@ class Progress:
 
     def _panel(self):
         bar = ProgressBar(total=max(1, self.total), completed=self.done, width=40)
-        return Group(bar, Text(self._line()), self._interim or Text(""))
+        return Group(bar, Text(f" {self._line()}"), self._interim or Text(""))
 
     def _effects(self) -> Table | None:
         from lab.stats import judge

@@ -23,6 +23,18 @@ COLUMNS = (
     *("epoch", "metric", "value"),
 )
 SEED_FILE = re.compile(r"seed-(0|[1-9]\d{0,8})\.json")
+MANIFEST = {
+    "trial": dict,
+    "rows": int,
+    "sha256": str,
+    "status": str,
+    "described": dict,
+    "fingerprint": str,
+    "declared_seeds": int,
+    "engine": str,
+    "device": str,
+    "seconds": (int, float),
+}
 LARGEST = 64 * 2**20  # bytes; a trial has thousands of rows, not millions
 
 
@@ -157,6 +169,10 @@ def _load(results: Path, key: Key) -> tuple[dict | None, bytes]:
         raise Broken(f"{key.path}.json: not a manifest ({error})") from error
     if not isinstance(manifest, dict):
         raise Broken(f"{key.path}.json: not a manifest")
+    for field, kind in MANIFEST.items():
+        value = manifest.get(field)
+        if field in manifest and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise Broken(f"{key.path}.json: {field} cannot be {str(value)[:40]!r}")
     if manifest.get("trial") != dict(zip(COLUMNS, key.cells, strict=False)):
         raise Broken(f"{key.path}.json: the manifest of another trial")
     content = _bytes(rows_path)

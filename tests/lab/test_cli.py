@@ -274,6 +274,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(project):
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=15)
     assert process.returncode == 130
+    assert "2 trials were finished and kept" in out
     assert "make experiment NAME=slow SCALE=smoke" in out
     assert sorted(p.name for p in setting.glob("*.csv")) == ["seed-0.csv", "seed-1.csv"]
     for _ in range(50):  # no orphan is left

@@ -74,6 +74,17 @@ def test_a_manifest_that_is_none_is_broken(saved, text):
         store.read_manifest(saved, KEY)
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"declared_seeds": "many"}, {"seconds": None}, {"described": []}, {"declared_seeds": True}],
+)
+def test_a_manifest_with_nonsense_is_broken(saved, nonsense):
+    path = saved / f"{KEY.path}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | nonsense))
+    with pytest.raises(Broken, match=next(iter(nonsense))):
+        store.read_manifest(saved, KEY)
+
+
 def test_a_file_of_another_trial_is_broken(saved):
     other = Key("batch_size", SETTING, "large", 3)
     for ending in ("csv", "json"):
