@@ -28,9 +28,7 @@ def update(results: Path) -> bool:
 def grid(results: Path) -> str:
     """A Markdown table: a row per claim and measure, a column per data set and model."""
     rows = ledger.verdicts(results)
-    naive = {
-        _key(row): row for row in ledger.comparisons(results) if row["comparison"] == "naive"
-    }
+    naive = {_key(row): row for row in ledger.comparisons(results) if row["comparison"] == "naive"}
     settings = list(dict.fromkeys(_setting(row) for row in rows))
     cells = {(row["experiment"], row["claim"], row["metric"], _setting(row)): row for row in rows}
     lines = ["| claim | measure | " + " | ".join(settings) + " |"]

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.vocabulary import NAME, Setting
 
@@ -23,7 +24,7 @@ COLUMNS = (
     *("epoch", "metric", "value"),
 )
 SEED_FILE = re.compile(r"seed-(0|[1-9]\d{0,8})\.json")
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "trial": dict,
     "rows": int,
     "sha256": str,
