@@ -10,6 +10,11 @@ What goes wrong: at equal epochs a large batch makes fewer updates and simply tr
 steps, three rules for the learning rate, arms tuned on validation data, four measures of
 sharpness, batch-norm statistics recomputed, and a gate that the training losses match.
 
+What we found (digits, quick, 10 seeds, 4 minutes on 2 cores): sharper at equal steps and the same
+rate, by x1.2 to x1.7; less sharp as soon as the rate is scaled with the batch. 8 points of
+accuracy at equal epochs shrink to 0.4 +- 0.6 at equal steps with tuned rates. Sharpness and gap
+are negatively related over arms: longer or faster training makes minima flatter and gaps larger.
+
 Margins were written down before the seeds that count (0 to 9) ran; the scales were chosen on
 seeds from 100 up.
 """
