@@ -180,6 +180,44 @@ def test_fit_called_twice_goes_on_where_it_was():
     assert_same(*results)
 
 
+def test_compiling_anew_takes_effect_after_a_fused_fit():
+    results = []
+    for engine in ENGINES:
+        model = network()
+        train(Fit(model, data(), 16, 2, seed=1), engine)
+        model.compile("sgd", keras.losses.CategoricalHinge(), metrics=["mae"])
+        x, y = data()
+        hot = np.eye(3, dtype="float32")[y]
+        results.append((train(Fit(model, (x, hot), 16, 2, seed=2), engine), model))
+    assert_same(*results)
+    assert list(results[1][0].history) == ["loss", "mae"]
+
+
+def test_a_second_fit_compiles_nothing_again():
+    model = network()
+    train(Fit(model, data(), 16, 1), "fused")
+    kept = dict(model._fused_epochs[1])
+    train(Fit(model, data(), 16, 1), "fused")
+    assert model._fused_epochs[1] == kept and len(kept) == 1
+
+
+def test_engines_agree_for_a_convolution():
+    def make():
+        kernel = keras.initializers.HeNormal(1)
+        layers = [
+            keras.layers.Reshape((5, 1)),
+            keras.layers.Conv1D(4, 3, kernel_initializer=kernel),
+        ]
+        layers += [keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
+        layers[-1].kernel_initializer = keras.initializers.HeNormal(2)
+        model = keras.Sequential([keras.Input((5,)), *layers])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, metrics=["accuracy"])
+        return model
+
+    assert_same(*both(make, validation=data(20)))
+
+
 def test_a_batch_callback_falls_back_to_plain_and_says_so(caplog):
     class EveryBatch(keras.callbacks.Callback):
         batches = 0
