@@ -1,7 +1,7 @@
 # Lecture Lab. Every target is one `python -m lab` command with the same options.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list experiment report data test lint format doctor clean
+.PHONY: help setup list experiment report data test lint format bench doctor clean
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -57,6 +57,9 @@ lint: $(DEV) ## ruff and mypy
 
 format: $(DEV) ## ruff format, and the fixes it is sure of
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
+
+bench: $(RUN) $(JAX) ## time plain, fused, hand-written loop and PyTorch side by side, 12 minutes
+	@$(PY) -m lab.bench $(call pass,RESULTS)
 
 doctor: $(RUN) ## what this machine has, and what is wrong with it
 	@$(PY) -m lab doctor $(call pass,RESULTS)
