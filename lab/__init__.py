@@ -7,6 +7,7 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, tune
 ```
 """
 
+from lab.epochs import evaluate
 from lab.fit import Fit, train
 from lab.tune import tune
 from lab.vocabulary import (
@@ -28,6 +29,7 @@ __all__ = [
     "Gate",
     "RankCorrelation",
     "Scatter",
+    "evaluate",
     "train",
     "tune",
 ]

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", help="number of replications; the scale declares one")
     run.add_argument("--jobs", help="worker processes, of one thread each")
     run.add_argument("--backend", default="tensorflow", help="tensorflow or jax")
-    run.add_argument("--engine", default="fused", help="fused or plain")
+    run.add_argument("--engine", default="fused", help="fused, plain or stacked (JAX)")
     run.add_argument("--launcher", default="local", help="local")
     run.add_argument("--dry", default="", help="1: only say what would run")
     results(run)
@@ -135,6 +135,8 @@ def _experiment(options) -> int:
     except NotPrepared as error:
         return _say(error, FAILED)
     _choice("ENGINE", options.engine, ENGINES)
+    if options.engine == "stacked" and setting.backend != "jax":
+        raise UsageError(f"ENGINE=stacked needs BACKEND=jax. Received: BACKEND={setting.backend}.")
     _choice("LAUNCHER", options.launcher, LAUNCHERS)
     declared = experiment.scales[setting.scale]["seeds"]
     seeds = declared if options.seeds is None else _number("SEEDS", options.seeds, MOST_SEEDS)

@@ -1,4 +1,4 @@
-"""A pool of warm worker processes; one that dies takes only its own trial with it."""
+"""A pool of warm worker processes; one that dies takes only its own task with it."""
 
 import multiprocessing
 from collections.abc import Generator, Sequence
@@ -15,27 +15,34 @@ from lab.worker import Outcome
 
 
 def run_all(
-    keys: Sequence[Key], setting: Setting, engine: str, jobs: int
+    tasks: Sequence[Sequence[Key]], setting: Setting, engine: str, jobs: int
 ) -> Generator[tuple[Key, Outcome], None, None]:
-    """Run trials on `jobs` workers and yield each as it finishes.
+    """Run tasks on `jobs` workers and yield each trial as its task finishes.
+
+    A task is one trial, or several of one arm that advance together (`lab.sweep.tasks`).
 
     Closing the generator, or an exception in it (Ctrl-C), stops every worker at once.
     """
     pool: Any = ProcessPool(
-        max_workers=min(jobs, len(keys)),
+        max_workers=min(jobs, len(tasks)),
         initializer=worker.start,
         initargs=(setting, THREADS),
         # A fork would share the driver's threads and libraries; results must not depend on them.
         context=multiprocessing.get_context("spawn"),
     )
     try:
-        pending: dict[Any, Key] = {
-            pool.schedule(worker.work, args=(key, engine)): key for key in keys
-        }
+        pending: dict[Any, Sequence[Key]] = {}
+        for keys in tasks:
+            if len(keys) == 1 and engine != "stacked":
+                future = pool.schedule(worker.work, args=(keys[0], engine))
+            else:
+                future = pool.schedule(worker.work_together, args=(keys, engine))
+            pending[future] = keys
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                yield pending.pop(future), _outcome(future)
+                keys = pending.pop(future)
+                yield from zip(keys, _outcomes(future, len(keys)), strict=True)
         pool.close()
     except BaseException:
         pool.stop()
@@ -45,12 +52,14 @@ def run_all(
         pool.join()
 
 
-def _outcome(future) -> Outcome:
+def _outcomes(future, count: int) -> list[Outcome]:
     try:
-        return future.result()
+        result = future.result()
+        return result if isinstance(result, list) else [result]
     except ProcessExpired as error:
         code = error.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
-        return Outcome("failed", error=f"The worker process ended {how}.")
+        lost = f"The worker process ended {how}."
     except Exception as error:
-        return Outcome("failed", error=f"The trial's result was lost: {error!r}")
+        lost = f"The trial's result was lost: {error!r}"
+    return [Outcome("failed", error=lost) for _ in range(count)]

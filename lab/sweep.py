@@ -1,14 +1,19 @@
 """Runs a plan: what is missing goes to the workers, what comes back to the store, then verdicts."""
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import fingerprint, report, store, table
 from lab.plan import Planned, make_plan
 from lab.progress import Progress
 from lab.vocabulary import Experiment, Setting
+
+# Trials of one arm that advance together. More would share a program no better on a CPU, and a
+# dead worker loses them all; lists of `Fit`s inside a trial multiply it.
+STACK = 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ def run(order: Order, dry: bool = False) -> int:
     """Plan, and unless `dry` run and report. Returns the exit status."""
     plan = make_plan(order.results, order.name, order.experiment, order.setting, order.seeds)
     todo = [planned for planned in plan if planned.state != "cached"]
+    todo_keys = [planned.key for planned in todo]
+    order = replace(order, jobs=workers(order, len(tasks(todo_keys, order.engine))))
     progress = Progress(order, plan)
     progress.show_plan()
     if dry:
@@ -65,7 +72,8 @@ def _work(order: Order, todo: list[Planned], progress: Progress) -> int:
     from lab.pool import run_all
 
     described = {planned.key: planned.described for planned in todo}
-    finished = run_all([p.key for p in todo], order.setting, order.engine, order.jobs)
+    together = tasks([planned.key for planned in todo], order.engine)
+    finished = run_all(together, order.setting, order.engine, order.jobs)
     bad = 0
     with closing(finished), progress.live():
         for key, outcome in finished:
@@ -82,6 +90,23 @@ def _work(order: Order, todo: list[Planned], progress: Progress) -> int:
                 )
             progress.finished(key, outcome, log)
     return bad
+
+
+def tasks(keys: Sequence[store.Key], engine: str) -> list[list[store.Key]]:
+    """What one worker does at a time: a trial, or, stacked, up to `STACK` seeds of one arm."""
+    if engine != "stacked":
+        return [[key] for key in keys]
+    arms: dict[str, list[store.Key]] = {}
+    for key in keys:
+        arms.setdefault(key.arm, []).append(key)
+    return [own[i : i + STACK] for own in arms.values() for i in range(0, len(own), STACK)]
+
+
+def workers(order: Order, count: int) -> int:
+    """How many processes `count` tasks are worth."""
+    if order.engine == "stacked" and Path("/dev/nvidiactl").exists():
+        return 1  # a stack fills a GPU; a second process would only halve its memory
+    return max(1, min(order.jobs, count))
 
 
 def _manifest(order: Order, key: store.Key, described, outcome) -> dict:

@@ -1,13 +1,16 @@
 """One trial: a generator that asks for trainings and records what it measured."""
 
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from lab.fit import Fit, train
+from lab.fit import Fit, train, train_each
 from lab.vocabulary import Experiment, Setting
 
 # A curve is stored as one metric per coordinate, "name@x".
@@ -123,12 +126,69 @@ def execute(trial: Trial, run: Callable, engine: str = "fused") -> None:
             recorded until then is in `trial.rows`.
         TypeError: If it yields something else than a `Fit` or a list of them.
     """
+    with contextlib.closing(_course(trial, run)) as course:
+        histories = None
+        while True:
+            try:
+                fits = course.send(histories)
+            except StopIteration:
+                return
+            histories = train(fits, engine)
+
+
+def execute_together(
+    trials: Sequence[Trial],
+    run: Callable,
+    engine: str = "stacked",
+    surroundings: Sequence[AbstractContextManager] | None = None,
+) -> list[Exception | None]:
+    """Run trials to their ends in lockstep: what they ask for in a round is trained in one call.
+
+    Args:
+        trials: Trials of one arm, so that they ask for alike trainings.
+        run: As for `execute`.
+        engine: As for `lab.train`.
+        surroundings: For each trial a context that is entered whenever it runs, such as its own
+            state of the global random generators. Trainings run outside of it.
+
+    Returns:
+        For each trial None, or what `execute` would have raised; the others went on.
+    """
+    within = surroundings or [contextlib.nullcontext()] * len(trials)
+    courses = [_course(trial, run) for trial in trials]
+    endings: list[Exception | None] = [None] * len(trials)
+    answers: dict[int, list | None] = dict.fromkeys(range(len(trials)))
+    while answers:
+        asked: dict[int, list[Fit]] = {}
+        for i, histories in answers.items():
+            try:
+                with within[i]:
+                    asked[i] = courses[i].send(histories)
+            except StopIteration:
+                continue
+            except Exception as error:
+                endings[i] = error
+        results = iter(train_each([fit for fits in asked.values() for fit in fits], engine))
+        answers = {}
+        for i, fits in asked.items():
+            histories = [next(results) for _ in fits]
+            endings[i] = next((h for h in histories if isinstance(h, Exception)), None)
+            if endings[i] is None:
+                answers[i] = histories
+            else:
+                with contextlib.suppress(Exception), within[i]:
+                    courses[i].close()
+    return endings
+
+
+def _course(trial: Trial, run: Callable) -> Generator[list[Fit], Any, None]:
+    """A trial as it yields lists of checked `Fit`s and is sent lists of their histories."""
     generator = run(trial)
     if generator is None:  # a trial that trains nothing is a plain function
         return
     asked = 0
+    answer = None
     try:
-        answer = None
         while True:
             request = generator.send(answer)
             fits = list(request) if isinstance(request, (list, tuple)) else [request]
@@ -139,7 +199,7 @@ def execute(trial: Trial, run: Callable, engine: str = "fused") -> None:
                     fit.seed = _order_seed(trial.seed, asked)
                 asked += 1
             trial.check_test_unread()
-            histories = train(fits, engine)
+            histories = yield fits
             for fit, history in zip(fits, histories, strict=True):
                 _check_finite(fit, history)
             answer = histories if isinstance(request, (list, tuple)) else histories[0]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
+from lab.epochs import evaluate
 from lab.fit import Fit
 
 DIVERGED = (-math.inf, -math.inf)
@@ -67,7 +68,7 @@ def tune(
 def _score(model, history, validation) -> tuple[float, float]:
     if not all(map(math.isfinite, history.history["loss"])):
         return DIVERGED
-    seen = model.evaluate(*validation, batch_size=len(validation[0]), verbose=0, return_dict=True)
+    seen = evaluate(model, validation)
     if not math.isfinite(seen["loss"]):
         return DIVERGED
     return seen.get("accuracy", 0.0), -seen["loss"]

@@ -1,17 +1,18 @@
-"""What happens inside a worker process: one backend, one thread, one trial after the other."""
+"""What happens inside a worker process: one backend, one thread, one task after the other."""
 
 import contextlib
 import gc
 import os
 import platform
-import random
 import signal
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lab.isolation import Surroundings, seed_everything
 from lab.store import Key
 from lab.vocabulary import Setting
 
@@ -55,43 +56,69 @@ def start(setting: Setting, threads: int) -> None:
 
 def work(key: Key, engine: str) -> Outcome:
     """Run one trial; what it raises is part of the outcome."""
+
+    def run(experiment, trials):
+        from lab.trial import execute
+
+        seed_everything(key.seed)
+        try:
+            execute(trials[0], experiment.run, engine)
+        except Exception as error:
+            return [error]
+        return [None]
+
+    return _outcomes([key], run)[0]
+
+
+def work_together(keys: Sequence[Key], engine: str) -> list[Outcome]:
+    """Run trials of one arm in lockstep; what one of them raises is its own outcome."""
+
+    def run(experiment, trials):
+        from lab.trial import execute_together
+
+        own = [Surroundings(key.seed) for key in keys]
+        return execute_together(trials, experiment.run, engine, own)
+
+    return _outcomes(keys, run)
+
+
+def _outcomes(keys: Sequence[Key], run: Callable) -> list[Outcome]:
     from lab import discovery
-    from lab.trial import Diverged, Trial, execute
+    from lab.trial import Trial
 
     log_from = _log_size()
     started = time.perf_counter()
-    trial = None
     try:
-        experiment = discovery.load_experiment(key.experiment)
+        experiment = discovery.load_experiment(keys[0].experiment)
         build = None
-        if key.setting.model != "none":
-            build = discovery.load_model(key.setting.model)
-        trial = Trial(key.experiment, experiment, key.arm, key.seed, key.setting, build)
-        _seed_everything(key.seed)
-        status, error = "done", ""
-        try:
-            execute(trial, experiment.run, engine)
-        except Diverged as diverged:
-            status, error = "diverged", str(diverged)
-            trial.rows.append((None, "diverged", 1.0))
-        outcome = Outcome(status, trial.rows, error=error)
+        if keys[0].setting.model != "none":
+            build = discovery.load_model(keys[0].setting.model)
+        trials = [Trial(k.experiment, experiment, k.arm, k.seed, k.setting, build) for k in keys]
+        outcomes = [
+            _outcome(trial, error)
+            for trial, error in zip(trials, run(experiment, trials), strict=True)
+        ]
     except Exception:
-        outcome = Outcome("failed", error=traceback.format_exc())
-    outcome.seconds = time.perf_counter() - started
-    outcome.device = _device(key.setting.backend)
-    if outcome.status != "done":
-        outcome.log = _log_since(log_from)
-    trial = None
+        outcomes = [Outcome("failed", error=traceback.format_exc()) for _ in keys]
+    seconds = (time.perf_counter() - started) / len(keys)  # what was computed at once is shared
+    for outcome in outcomes:
+        outcome.seconds = seconds
+        outcome.device = _device(keys[0].setting.backend)
+        if outcome.status != "done":
+            outcome.log = _log_since(log_from)
+    trials = []
     _forget()
-    return outcome
+    return outcomes
 
 
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    if "keras" in sys.modules:
-        import keras
+def _outcome(trial, error: Exception | None) -> Outcome:
+    from lab.trial import Diverged
 
-        keras.utils.set_random_seed(seed)
+    if error is None:
+        return Outcome("done", trial.rows)
+    if isinstance(error, Diverged):
+        return Outcome("diverged", [*trial.rows, (None, "diverged", 1.0)], error=str(error))
+    return Outcome("failed", error="".join(traceback.format_exception(error)))
 
 
 def _forget() -> None:

@@ -76,7 +76,7 @@ def test_engines_agree_for_every_optimizer(name):
     assert_same(*results)
 
 
-@pytest.mark.parametrize("n", [64, 70, 9], ids=["whole batches", "a smaller last", "only one"])
+@pytest.mark.parametrize("n", [64, 70, 16], ids=["whole batches", "a smaller last", "only one"])
 def test_engines_agree_whatever_the_last_batch(n):
     assert_same(*both(network, data=data(n)))
 
@@ -268,11 +268,25 @@ def test_orders_differ_between_epochs_and_repeat_between_runs():
         ({"data": (np.zeros((0, 1)), np.zeros(0))}, "not empty"),
         ({"batch_size": 0}, "batch_size"),
         ({"epochs": 1.5}, "epochs"),
+        ({"batch_size": 4}, "number of examples, 3. Received: batch_size=4"),
     ],
 )
 def test_nonsense_is_refused_before_any_tracing(change, says):
     with pytest.raises(ValueError, match=says):
-        Fit(**({"model": None, "data": (np.zeros((3, 1)), np.zeros(3))} | change))
+        Fit(**({"model": None, "data": (np.zeros((3, 1)), np.zeros(3)), "batch_size": 3} | change))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_cannot_be_trained_is_refused_with_the_value(engine):
+    bare = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)], name="bare")
+    with pytest.raises(ValueError, match=r"must be compiled.*bare"):
+        train(Fit(bare, data()), engine)
+    x, y = data()
+    for wrong in (y + 1, y - 1):
+        with pytest.raises(ValueError, match=f"0 to 2.*{wrong.min()} to {wrong.max()}"):
+            train(Fit(network(), (x, wrong)), engine)
+    with pytest.raises(ValueError, match="`validation` must be in 0 to 2"):
+        train(Fit(network(), (x, y), validation=(x, y + 1)), engine)
 
 
 def test_an_unknown_engine_is_refused():

@@ -42,7 +42,7 @@ def trained(monkeypatch):
 
 
 def fit(**more):
-    return Fit(None, (np.zeros((4, 1)), np.zeros(4)), **more)
+    return Fit(None, (np.zeros((4, 1)), np.zeros(4)), 4, **more)
 
 
 def test_a_yield_is_answered_by_a_history_and_a_list_by_a_list(trained):

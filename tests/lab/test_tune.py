@@ -2,19 +2,27 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from lab.fit import Fit
 from lab.tune import tune
+
+DATA, VALIDATION = (np.zeros((1, 1)), np.zeros(1)), (np.ones((1, 1)), np.ones(1))
 
 
 class Model:
     def __init__(self, accuracy, loss):
         self.answer = {"accuracy": accuracy, "loss": loss}
 
-    def evaluate(self, x, y, **_):
-        assert x == "validation"
-        return self.answer
+
+@pytest.fixture(autouse=True)
+def evaluated(monkeypatch):
+    def evaluate(model, data):
+        assert data is VALIDATION
+        return model.answer
+
+    monkeypatch.setitem(tune.__globals__, "evaluate", evaluate)
 
 
 class History:
@@ -24,9 +32,7 @@ class History:
 
 def choose(models, losses=None):
     candidates = list(range(len(models)))
-    asked = tune(
-        lambda c: Fit(models[c], ([0], [0])), candidates, ("validation", "validation"[:1] * 3)
-    )
+    asked = tune(lambda c: Fit(models[c], DATA, 1), candidates, VALIDATION)
     fits = next(asked)
     assert all(fit.may_diverge for fit in fits)
     with pytest.raises(StopIteration) as stop:
@@ -55,7 +61,7 @@ def test_a_candidate_that_diverged_is_never_chosen(bad):
 
 
 def test_if_all_diverge_it_says_so():
-    asked = tune(lambda c: Fit(Model(0.5, 1.0), ([0], [0])), [0.1, 1.0], ("validation", [0]))
+    asked = tune(lambda c: Fit(Model(0.5, 1.0), DATA, 1), [0.1, 1.0], VALIDATION)
     next(asked)
     with pytest.raises(ArithmeticError, match="every candidate"):
         asked.send([History(math.nan), History(math.inf)])
