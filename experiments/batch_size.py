@@ -19,7 +19,18 @@ Margins were written down before the seeds that count (0 to 9) ran; the scales w
 seeds from 100 up.
 """
 
-from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, RankCorrelation, Scatter, tune
+from lab import (
+    Claim,
+    Contrast,
+    Curves,
+    Experiment,
+    Fit,
+    Gate,
+    RankCorrelation,
+    Scatter,
+    evaluate,
+    tune,
+)
 
 ARMS = {
     "small": {"batch": "small", "budget": "epochs", "rule": "same"},
@@ -128,7 +139,8 @@ def measure(trial, model, data):
     trial.record(test_loss=test["loss"], test_accuracy=test["accuracy"])
     trial.record(loss_gap=test["loss"] - train["loss"])
     trial.record(accuracy_gap=train["accuracy"] - test["accuracy"])
-    sharpness = SharpnessProbe(*data.probe).measure(model)
+    with trial.timed("probe"):
+        sharpness = SharpnessProbe(*data.probe).measure(model)
     trial.record({name.removeprefix("sharpness/"): value for name, value in sharpness.items()})
     trial.record(probe_size=len(data.probe.x))
 
@@ -187,11 +199,6 @@ def parametric_line(trial, data):
     small, large = (weights(one.model) for one in fits)
     for name, values in along_line(fits[0].model, data, small, large, ALPHAS).items():
         trial.record_curve(f"line_{name}", ALPHAS, values)
-
-
-def evaluate(model, split):
-    """Loss and accuracy in inference mode, as a dict."""
-    return model.evaluate(*split, batch_size=min(len(split.x), 1024), verbose=0, return_dict=True)
 
 
 def weights(model):

@@ -181,10 +181,9 @@ class _Stack:
         member = next(m for m in self.members if m.wants)
         cut = [(m if m.wants else member).batches() for m in self.members]
         arrays, which = self.data[kind]
-        program = compiled(member.fit.model, member.key, kind)
-        logs, state = program(
-            (*self.state, self.metrics), self.numbers, which, _stacked(cut), arrays
-        )
+        arguments = ((*self.state, self.metrics), self.numbers, which, _stacked(cut), arrays)
+        program = compiled(member.fit.model, member.key, kind, arguments)
+        logs, state = program(*arguments)
         logs = jax.device_get(logs)  # an error of the computation is raised here at the latest
         self.state = list(state[:3])
         return logs, state[3]

@@ -8,14 +8,14 @@ layers and schedules of a user's own.
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lab.epochs import length, taken
 
-MOST_PROGRAMS = 16  # compiled functions kept; an arm needs two, one to train and one to validate
+MOST_PROGRAMS = 32  # compiled functions kept; an arm needs two, one to train and one to validate
 _programs: dict[tuple, Callable] = {}
 
 
@@ -52,12 +52,17 @@ def _step(model, kind: str) -> Callable:
     return step
 
 
-def compiled(model, key: tuple, kind: str) -> Callable:
-    """The compiled epoch of a group; kept, because the next trials of an arm need it again."""
+def compiled(model, key: tuple, kind: str, arguments: Sequence) -> Callable:
+    """The compiled epoch of a group; kept, because the next trials of an arm need it again.
+
+    `arguments` are those that it will be called with: for other shapes, such as of another number
+    of members, it would be traced again, and by then with a model whose training is over.
+    """
     import jax
 
     how = way()
-    name = (key, kind, how)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tuple(arguments))
+    name = (key, kind, how, str(shapes))
     if name in _programs:
         return _programs[name]
     step = _step(model, kind)
@@ -89,11 +94,16 @@ def compiled(model, key: tuple, kind: str) -> Callable:
     return program
 
 
+def _rate(model):
+    optimizer = model.optimizer
+    return getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+
+
 def _schedule_numbers(model) -> dict[str, np.float32]:
     """The floats of a learning-rate schedule, which a program takes as inputs."""
     import keras
 
-    schedule = getattr(model.optimizer, "_learning_rate", None)
+    schedule = _rate(model)
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return {}  # a plain rate is a variable of the optimizer
     with contextlib.suppress(NotImplementedError):
@@ -104,7 +114,7 @@ def _schedule_numbers(model) -> dict[str, np.float32]:
 
 @contextlib.contextmanager
 def _as_inputs(model, numbers: dict):
-    schedule = getattr(model.optimizer, "_learning_rate", None)
+    schedule = _rate(model)
     before = {name: getattr(schedule, name) for name in numbers}
     try:
         for name, value in numbers.items():

@@ -119,6 +119,7 @@ def _manifest(order: Order, key: store.Key, described, outcome) -> dict:
         "engine": order.engine,
         "device": outcome.device,
         "seconds": round(outcome.seconds, 3),
+        "spent": {what: round(seconds, 3) for what, seconds in outcome.spent.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": fingerprint.git_commit(),
     }

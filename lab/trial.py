@@ -3,6 +3,7 @@
 import contextlib
 import math
 import re
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -30,6 +31,8 @@ class Trial:
         scale: Settings of the scale, read-only.
         seed: Replication number; it draws data split, initial weights and batch order.
         rows: What was recorded: `(epoch or None, metric, value)`.
+        spent: Seconds by what they went into: "training", and what `timed` was told. Of trainings
+            that ran together each trial has an equal share.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Trial:
         self.scale = MappingProxyType(dict(experiment.scales[setting.scale]))
         self.arm_name, self.seed, self.setting = arm, seed, setting
         self.rows: list[tuple[int | None, str, float]] = []
+        self.spent: dict[str, float] = {}
         self._build: Callable | None = build
         self._data: list = []
 
@@ -109,6 +113,19 @@ class Trial:
             logs = {k: v[epoch] for k, v in history.history.items() if len(v) == epochs}
             self.record(logs, epoch=epoch + 1)
 
+    @contextlib.contextmanager
+    def timed(self, what: str):
+        """Count the seconds inside as spent on `what`; the manifest has them."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(what, time.perf_counter() - started)
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Add to `spent`."""
+        self.spent[what] = self.spent.get(what, 0.0) + seconds
+
     def check_test_unread(self) -> None:
         """Refuse to train once test data was read: it may only be read at the end (trap 11)."""
         if any(data.test_was_read for data in self._data):
@@ -133,7 +150,8 @@ def execute(trial: Trial, run: Callable, engine: str = "fused") -> None:
                 fits = course.send(histories)
             except StopIteration:
                 return
-            histories = train(fits, engine)
+            with trial.timed("training"):
+                histories = train(fits, engine)
 
 
 def execute_together(
@@ -168,7 +186,10 @@ def execute_together(
                 continue
             except Exception as error:
                 endings[i] = error
+        started = time.perf_counter()
         results = iter(train_each([fit for fits in asked.values() for fit in fits], engine))
+        for i in asked:
+            trials[i].spend("training", (time.perf_counter() - started) / len(asked))
         answers = {}
         for i, fits in asked.items():
             histories = [next(results) for _ in fits]

@@ -18,7 +18,7 @@ MOST_TWINS = 48
 MOST_PARAMETERS = 2_000_000  # of larger models, memory is worth more than the time to trace
 # Keras itself wraps others, such as `build`, on every instance.
 METHODS = ("call", "train_step", "test_step", "compute_loss", "compute_metrics", "apply",
-           "apply_gradients", "update_step")  # fmt: skip
+           "apply_gradients", "update_step", "get_config")  # fmt: skip
 # Where a configuration has names of layers. Elsewhere the same word may mean an activation.
 NAMES = ("name", "keras_history", "input_layers", "output_layers")
 _twins: dict[str, "Twin | None"] = {}
@@ -76,15 +76,19 @@ def of(fit, xla: bool) -> Twin | None:
 
 
 def _key(model, xla: bool) -> str | None:
+    import keras
+
     layers = list(model._flatten_layers())
     named = [model, *layers]
     if len(getattr(model, "outputs", None) or ()) > 1:  # names of outputs become names of logs
         outputs = {tensor._keras_history[0].name for tensor in model.outputs}
         named = [one for one in named if one.name not in outputs]
+    own = [model, *layers, model.optimizer, _inner(model)]
     if (
         not type(model).__module__.startswith("keras.")
         or model.count_params() > MOST_PARAMETERS
-        or any(map(_altered, [*named, model.optimizer]))
+        or any(map(_altered, own))
+        or not (isinstance(_inner(model)._learning_rate, keras.Variable) or _schedule(model))
     ):
         return None
     names = {one.name: f"#{i}" for i, one in enumerate(named)}
@@ -137,10 +141,15 @@ def _compiled_with(model, numbers: bool = True) -> dict:
     return {**model.get_compile_config(), "optimizer": optimizer}
 
 
+def _inner(model):
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 def _schedule(model):
+    """The learning-rate schedule, if it is one of Keras's own."""
     import keras
 
-    rate = getattr(model.optimizer, "_learning_rate", None)
+    rate = _inner(model)._learning_rate
     known = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
     return rate if known and type(rate).__module__.startswith("keras.") else None
 

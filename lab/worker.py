@@ -26,6 +26,7 @@ class Outcome:
     status: str
     rows: list = field(default_factory=list)
     seconds: float = 0.0
+    spent: dict = field(default_factory=dict)
     error: str = ""
     log: str = ""
     device: str = ""
@@ -115,9 +116,10 @@ def _outcome(trial, error: Exception | None) -> Outcome:
     from lab.trial import Diverged
 
     if error is None:
-        return Outcome("done", trial.rows)
+        return Outcome("done", trial.rows, spent=trial.spent)
     if isinstance(error, Diverged):
-        return Outcome("diverged", [*trial.rows, (None, "diverged", 1.0)], error=str(error))
+        rows = [*trial.rows, (None, "diverged", 1.0)]
+        return Outcome("diverged", rows, spent=trial.spent, error=str(error))
     return Outcome("failed", error="".join(traceback.format_exception(error)))
 
 
