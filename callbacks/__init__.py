@@ -3,13 +3,21 @@
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.box_sharpness import adaptive_sharpness, epsilon_sharpness
 from callbacks.curvature import hessian_trace, hessian_vector_product, top_eigenvalues
+from callbacks.cyclic import CyclicLR
+from callbacks.ghost_batchnorm import GhostBatchNormalization
 from callbacks.gradient_noise import GradientNoise, gradient_noise
 from callbacks.landscape import filter_normalized_direction, interpolate, weights_at
+from callbacks.polyak import PolyakAveraging
 from callbacks.sharpness import SharpnessProbe
+from callbacks.snapshots import SnapshotEnsemble
 
 __all__ = [
+    "CyclicLR",
+    "GhostBatchNormalization",
     "GradientNoise",
+    "PolyakAveraging",
     "SharpnessProbe",
+    "SnapshotEnsemble",
     "adaptive_sharpness",
     "epsilon_sharpness",
     "filter_normalized_direction",

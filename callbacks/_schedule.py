@@ -1,0 +1,179 @@
+"""A learning rate that is computed at every step, lent to an optimizer for one training."""
+
+import functools
+import math
+
+import keras
+
+
+class StepRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate as a function of the steps made, computed inside the compiled training step.
+
+    Subclasses define `rate(t)`, in operations of `keras.ops` only: its numbers may be traced.
+
+    Args:
+        variable: The optimizer's own rate, a `keras.Variable`.
+        offset: The optimizer's count of steps at t = 0.
+        **numbers: What else `rate` needs; each becomes an attribute.
+    """
+
+    def __init__(self, variable, offset, **numbers):
+        self.variable = variable
+        self._config = {"offset": int(offset), **numbers}
+        vars(self).update(self._config)
+
+    def __call__(self, step):
+        return self.rate(keras.ops.subtract(step, self.offset))
+
+    def get_config(self):
+        """The numbers by the names of the attributes they are."""
+        return dict(self._config)
+
+    def rate(self, t):
+        """The rate of step `t`, an integer tensor that counts from 0."""
+        raise NotImplementedError
+
+
+class StepRateCallback(keras.callbacks.Callback):
+    """Lends the optimizer a `StepRate` for the length of a training, and logs `learning_rate`.
+
+    Subclasses define `_step_rate(variable, step, epoch)`, which makes it; `step` is the optimizer's
+    count of steps at the start of `epoch`, where the training starts.
+
+    The optimizer's own variable is not written to, and its list of variables stays what it is.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._rate = None
+        self._started = False
+
+    def on_train_begin(self, logs=None):
+        """Takes back a rate that a training which was broken off has left."""
+        optimizer = _optimizer(self.model)
+        if isinstance(optimizer._learning_rate, StepRate):
+            _lend(self.model, optimizer._learning_rate.variable)
+        if not isinstance(optimizer._learning_rate, keras.Variable):
+            raise ValueError(
+                f"The optimizer must be compiled with a number as its rate: {type(self).__name__} "
+                f"sets the rate. Received: learning_rate={optimizer._learning_rate}"
+            )
+        self._started = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Lends the rate before the first step."""
+        # Only now: in `on_train_begin`, the rate of another callback of this training looks like
+        # one that was left by an earlier training.
+        optimizer = _optimizer(self.model)
+        present = optimizer._learning_rate
+        if self._started and present is self._rate:
+            return
+        if self._started or not isinstance(present, keras.Variable):
+            if isinstance(present, StepRate):
+                _lend(self.model, present.variable)
+            raise ValueError(
+                f"{type(self).__name__} must be the only callback that sets the rate. "
+                f"Received: learning_rate={present!r}"
+            )
+        rate = self._step_rate(present, _count(optimizer), epoch)
+        # An equal one is kept: what was compiled with it need not be compiled again.
+        if not _same(rate, self._rate):
+            self._rate = rate
+        _lend(self.model, self._rate)
+        self._started = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Logs the rate of the last step made."""
+        if self._started and logs is not None:
+            last = self._rate(_count(_optimizer(self.model)) - 1)
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(last))
+
+    def on_train_end(self, logs=None):
+        """Gives the optimizer its own rate back."""
+        if self._rate is not None and _optimizer(self.model)._learning_rate is self._rate:
+            _lend(self.model, self._rate.variable)
+        self._started = False
+
+    def _step_rate(self, variable, step, epoch):
+        raise NotImplementedError
+
+    def _steps_made(self, otherwise):
+        """The present t, if the optimizer has this callback's rate."""
+        optimizer = _optimizer(self.model)
+        lent = self._rate is not None and optimizer._learning_rate is self._rate
+        return _count(optimizer) - self._rate.offset if lent else otherwise
+
+
+def whole_number(name, value):
+    """`value` as an `int`, or a `ValueError` if it is not a whole number from 1 up."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1 or number != value:
+        raise ValueError(f"`{name}` must be a positive whole number. Received: {name}={value!r}")
+    return number
+
+
+def rates(**pair):
+    """The two rates as floats, or a `ValueError` if they do not rise from 0 or above."""
+    (low_name, low), (high_name, high) = pair.items()
+    if not (0 <= low <= high and math.isfinite(high)):
+        raise ValueError(
+            f"`{high_name}` must be finite and at least `{low_name}`, which must not be negative. "
+            f"Received: {low_name}={low!r}, {high_name}={high!r}"
+        )
+    return float(low), float(high)
+
+
+def _optimizer(model):
+    """The optimizer whose rate counts: the inner one of a `LossScaleOptimizer`."""
+    optimizer = model.optimizer
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    if optimizer is None or hasattr(optimizer, "optimizers"):
+        raise ValueError(
+            "The model must be compiled with one optimizer, which has one rate. "
+            f"Received: optimizer={optimizer}"
+        )
+    return optimizer
+
+
+def _count(optimizer):
+    # Not `iterations`, which counts updates where gradients of several steps are accumulated.
+    return int(keras.ops.convert_to_numpy(optimizer._iterations))
+
+
+def _same(rate, other):
+    return (
+        type(rate) is type(other)
+        and rate.variable is other.variable
+        and rate.get_config() == other.get_config()
+    )
+
+
+def _lend(model, rate):
+    """Sets an optimizer's rate past its property, which would forget the variable of the rate."""
+    optimizer = _optimizer(model)
+    optimizer._learning_rate = rate
+    vars(optimizer).pop("get_config", None)
+    if isinstance(rate, StepRate):
+        # A model saved now is saved with the number. With the schedule, its file would need this
+        # module to be loaded, and Keras would drop the state of the optimizer, because one that
+        # has a schedule has one variable less.
+        def get_config():
+            number = float(keras.ops.convert_to_numpy(rate.variable))
+            return type(optimizer).get_config(optimizer) | {"learning_rate": number}
+
+        vars(optimizer)["get_config"] = get_config
+    if getattr(model, "train_function", None) is None:
+        return
+    # The compiled step holds the former rate. JAX takes what it traced for an equal function as
+    # long as that is alive, and a method is equal to itself: hence a function of its own.
+    own = {key: value for key, value in vars(model).items() if key == "train_step"}
+    vars(model)["train_step"] = functools.partial(model.train_step)
+    try:
+        model.make_train_function(force=True)
+    finally:
+        del vars(model)["train_step"]
+        vars(model).update(own)
