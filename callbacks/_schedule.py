@@ -1,9 +1,10 @@
 """A learning rate that is computed at every step, lent to an optimizer for one training."""
 
-import functools
 import math
 
 import keras
+
+from callbacks._retrace import forget_trace
 
 
 class StepRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -166,14 +167,4 @@ def _lend(model, rate):
             return type(optimizer).get_config(optimizer) | {"learning_rate": number}
 
         vars(optimizer)["get_config"] = get_config
-    if getattr(model, "train_function", None) is None:
-        return
-    # The compiled step holds the former rate. JAX takes what it traced for an equal function as
-    # long as that is alive, and a method is equal to itself: hence a function of its own.
-    own = {key: value for key, value in vars(model).items() if key == "train_step"}
-    vars(model)["train_step"] = functools.partial(model.train_step)
-    try:
-        model.make_train_function(force=True)
-    finally:
-        del vars(model)["train_step"]
-        vars(model).update(own)
+    forget_trace(model)

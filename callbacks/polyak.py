@@ -1,7 +1,6 @@
 """Averages of the weights over the steps of a training."""
 
 import contextlib
-import functools
 import math
 import numbers
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from callbacks._retrace import Hook, forget_trace
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.landscape import weights_at
 
@@ -154,11 +154,11 @@ class PolyakAveraging(keras.callbacks.Callback):
                 strict=True,
             )
         ]
-        self._hooks = [_Hook(inner, "apply", self._apply_and_average(inner, weights))]
+        self._hooks = [Hook(inner, "apply", self._apply_and_average(inner, weights))]
         for saved in {id(o): o for o in (optimizer, inner)}.values():
-            self._hooks.append(_Hook(saved, "save_own_variables", self._save_without(inner)))
+            self._hooks.append(Hook(saved, "save_own_variables", self._save_without(inner)))
         self._averaged = model
-        _forget_trace(model)
+        forget_trace(model)
 
     def on_train_end(self, logs=None):
         """Takes the averages out of the optimizer."""
@@ -170,7 +170,7 @@ class PolyakAveraging(keras.callbacks.Callback):
             hook.release()
         for variable in self._live:
             inner._untrack_variable(variable)
-        _forget_trace(self._averaged)
+        forget_trace(self._averaged)
         self._live, self._hooks, self._averaged = None, [], None
 
     def _state(self):
@@ -228,29 +228,6 @@ class PolyakAveraging(keras.callbacks.Callback):
         return save_without
 
 
-class _Hook:
-    """Stands in for a method of one object, until it is released; several can be stacked."""
-
-    def __init__(self, owner, name, around):
-        self.owner, self.name, self.around = owner, name, around
-        self.method, self.beneath = getattr(owner, name), vars(owner).get(name)
-        vars(owner)[name] = self
-
-    def __call__(self, *args, **kwargs):
-        if self.around is None:
-            return self.method(*args, **kwargs)
-        return self.around(self.method, *args, **kwargs)
-
-    def release(self):
-        """Does nothing from now on, and goes as soon as none that still does lies on it."""
-        self.around = None
-        own = vars(self.owner)
-        while isinstance(top := own.get(self.name), _Hook) and top.around is None:
-            del own[self.name]
-            if top.beneath is not None:
-                own[self.name] = top.beneath
-
-
 def _is(kind, value):
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -268,19 +245,3 @@ def _built_optimizer(model):
         # Its own variables come before ours.
         optimizer.build(model.trainable_variables)
     return optimizer
-
-
-def _forget_trace(model):
-    """Has `fit` compile its step anew, if it did so before."""
-    if getattr(model, "train_function", None) is None:
-        return
-    # JAX takes an earlier trace of an equal function while that one lives, and a method is equal
-    # to itself, though the optimizer does something else now; a `partial` equals no other.
-    own = vars(model).get("train_step")
-    vars(model)["train_step"] = functools.partial(model.train_step)
-    try:
-        model.make_train_function(force=True)
-    finally:
-        del vars(model)["train_step"]
-        if own is not None:
-            vars(model)["train_step"] = own

@@ -9,6 +9,7 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, tune
 
 from lab.epochs import evaluate
 from lab.fit import Fit, train
+from lab.once import once
 from lab.tune import tune
 from lab.vocabulary import (
     Claim,
@@ -30,6 +31,7 @@ __all__ = [
     "RankCorrelation",
     "Scatter",
     "evaluate",
+    "once",
     "train",
     "tune",
 ]

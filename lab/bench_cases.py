@@ -43,7 +43,7 @@ _BATCH_NORM = {"normalization": "batch"}
 BENCHMARKS = {
     "mlp_digits": Benchmark("mlp", (64,), 32, 56, 4, 15, dense=True),
     "convnet_digits": Benchmark("convnet", (8, 8, 1), 32, 56, 1, 9, _BATCH_NORM),
-    "convnet_32": Benchmark("convnet", (32, 32, 3), 128, 8, 1, 5, _BATCH_NORM),
+    "convnet_32": Benchmark("convnet", (32, 32, 3), 128, 8, 1, 5, _BATCH_NORM, threads=(1,)),
     "resnet20_32": Benchmark("resnet", (32, 32, 3), 128, 4, 1, 5, threads=(1,)),
     # Says nothing about speed; small enough for a test.
     "tiny": Benchmark("mlp", (64,), 32, 4, 1, 2, {"widths": (16,)}, threads=(1,), dense=True),

@@ -77,8 +77,9 @@ def figure(found: Sequence[Mapping[str, Any]]) -> bytes:
         )[:, 0]  # fmt: skip
         for axes, ((benchmark, threads), rows) in zip(axes_of, panels.items(), strict=True):
             ratios = [float(row["ratio_to_plain"]) for row in rows]
-            bars = axes.barh(
-                range(len(rows)), ratios, color=[colours[row["way"]] for row in rows]
+            bars = axes.barh(  # from 1 on: a logarithmic axis has no zero for bars to stand on
+                range(len(rows)), [ratio - 1 for ratio in ratios], left=1,
+                color=[colours[row["way"]] for row in rows],
             )  # fmt: skip
             axes.bar_label(bars, [f" {ratio:.3g}" for ratio in ratios], fontsize=8)
             axes.set_yticks(range(len(rows)), [_plain(row["way"]) for row in rows], fontsize=8)

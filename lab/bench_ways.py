@@ -177,7 +177,8 @@ def ways(benchmark: Benchmark, torch: bool, gpu: bool, threads: int = 1) -> list
     if not torch:
         left_out.add("pytorch")
     if not (benchmark.dense or gpu):
-        left_out.add("hand_written_xla")
+        # Convolutions are not stacked on a CPU: it would be the fused engine, eight times over.
+        left_out |= {"hand_written_xla", f"stacked_jax_{STACK}"}
         if threads > 1:  # XLA takes seconds for a step; once is enough to show it
             left_out |= {way for way in WAYS if WAYS[way].backend == "jax"}
     return [way for way in WAYS if way not in left_out]

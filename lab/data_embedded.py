@@ -1,10 +1,11 @@
-"""The two data sets that need no files: `digits` and `mnist1d`."""
+"""The data sets that need no files: `digits`, `mnist1d`, and pieces of photographs."""
 
 import contextlib
 import functools
 
 import numpy as np
 
+from lab.data_photographs import photo_patches, photo_rows
 from lab.data_splits import Pools, Sizes, Split
 
 DIGITS_DEFAULT = Sizes(test=500, validation=297)
@@ -98,4 +99,9 @@ def numpy_seeded(entropy: list[int]):
         np.random.set_state(state)
 
 
-EMBEDDED = {"digits": digits, "mnist1d": mnist1d}
+EMBEDDED = {
+    "digits": digits,
+    "mnist1d": mnist1d,
+    "photo_patches": photo_patches,
+    "photo_rows": photo_rows,
+}

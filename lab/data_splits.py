@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,44 @@ class Part(NamedTuple):
 
     pool: Split
     rows: np.ndarray
+
+
+def restricted(pools: Pools, classes: Sequence[int]) -> Pools:
+    """Only some classes, which become 0, 1, ... in the order given; defaults shrink with them.
+
+    Raises:
+        ValueError: If a class does not exist or is given twice.
+
+    Example:
+    >>> pool = Split(np.arange(6.0), np.array([0, 1, 2, 0, 1, 2]))
+    >>> kept = restricted(Pools(pool, None, None, 3, Sizes(test=3)), [2, 0]).train
+    >>> kept.x.tolist(), kept.y.tolist()
+    ([0.0, 2.0, 3.0, 5.0], [1, 0, 1, 0])
+    """
+    wanted = [operator.index(one) for one in classes]
+    if (
+        not wanted
+        or len(set(wanted)) != len(wanted)
+        or not 0 <= min(wanted) <= max(wanted) < (pools.classes)
+    ):
+        raise ValueError(
+            f"`classes` must be different numbers from 0 to {pools.classes - 1}. "
+            f"Received: classes={list(classes)}"
+        )
+    new = np.full(pools.classes, -1)
+    new[wanted] = np.arange(len(wanted))
+
+    def kept(split: Split | None) -> Split | None:
+        if split is None:
+            return None
+        rows = new[split.y] >= 0
+        return Split(split.x[rows], new[split.y[rows]])
+
+    train = kept(pools.train)
+    assert train is not None
+    share = len(train.y) / len(pools.train.y)
+    default = Sizes(*(size if size is None else round(size * share) for size in pools.default))
+    return Pools(train, kept(pools.validation), kept(pools.test), len(wanted), default)
 
 
 def check_sizes(**sizes: int | None) -> None:

@@ -18,21 +18,20 @@ def passes(fit) -> Passes:
 
     steps = fit.epochs * -(-fit.size // fit.batch_size)
     xla = uses_xla(fit.model, steps) if fit.jit_compile is None else fit.jit_compile
-    twin = twins.of(fit, xla)
+    # Callbacks would want every epoch's values fetched back, which takes longer than tracing.
+    twin = None if is_watched(fit) else twins.of(fit, xla)
     model = fit.model if twin is None else twin.model
-    to_tensors = lambda data: keras.tree.map_structure(tf.convert_to_tensor, tuple(data))  # noqa: E731
-    data = {"train": to_tensors(fit.data)}
+    data = {"train": keras.tree.map_structure(tf.convert_to_tensor, fit.data)}
     if fit.validation is not None:
-        data["test"] = to_tensors(fit.validation)
-    watched, fresh, logs = is_watched(fit), True, None
+        data["test"] = keras.tree.map_structure(tf.convert_to_tensor, fit.validation)
     compiled: dict = {}
+    logs = None
+    if twin is not None:
+        twin.read(fit.model)
     while True:
         wanted, order = yield logs
         kind = wanted[0]
-        if twin is not None:
-            if fresh or watched:
-                twin.read(fit.model)
-            model.reset_metrics()
+        model.reset_metrics()
         # A step of the user's own may log what is no metric: its last batch then speaks for all.
         own = getattr(type(model), f"{kind}_step") is not getattr(keras.Model, f"{kind}_step")
         if kind not in compiled:
@@ -41,9 +40,8 @@ def passes(fit) -> Passes:
         head, tail = cut(order, fit.batch_size, whole_tail=own)
         tail = None if tail is None else tf.convert_to_tensor(tail)
         logs = numbers(compiled[kind](data[kind], tf.convert_to_tensor(head), tail))
-        if twin is not None and (watched or wanted == last_pass(fit)):
+        if twin is not None and wanted == last_pass(fit):
             twin.write(fit.model)
-        fresh = False
 
 
 def _compiled(model, step: str, own: bool, xla: bool):

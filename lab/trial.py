@@ -44,6 +44,7 @@ class Trial:
         self.arm_name, self.seed, self.setting = arm, seed, setting
         self.rows: list[tuple[int | None, str, float]] = []
         self.spent: dict[str, float] = {}
+        self.asked = 0  # trainings so far; each has a batch order of its own
         self._build: Callable | None = build
         self._data: list = []
 
@@ -51,10 +52,12 @@ class Trial:
         """A generator of its own for every purpose, drawn from the seed alone."""
         return np.random.default_rng([self.seed, *purpose.encode()])
 
-    def data(self, **sizes):
+    def data(self, name: str | None = None, /, *, classes: Sequence[int] | None = None, **sizes):
         """The data of this seed: split, subset and order are drawn from it.
 
         Args:
+            name: Another data set than the setting's (`DATA=`).
+            classes: The classes to keep; they become 0, 1, ... in this order.
             **sizes: `train_size`, `validation_size`, `test_size`, `probe_size`; what is not given
                 comes from the scale, else from the data set's defaults.
 
@@ -64,7 +67,7 @@ class Trial:
         from lab.data import load
 
         asked = {key: self.scale[key] for key in RESERVED_SCALE if key in self.scale} | sizes
-        self._data.append(load(self.setting.data, self.seed, **asked))
+        self._data.append(load(name or self.setting.data, self.seed, classes=classes, **asked))
         return self._data[-1]
 
     def model(self, data, **options):
@@ -74,6 +77,15 @@ class Trial:
         """
         assert self._build is not None, "this trial was made without a model"
         return self._build(data.shape, data.classes, **{"seed": self.seed, **options})
+
+    def classifier(self, data, optimizer, **options):
+        """A fresh model as from `model`, compiled for cross-entropy of its logits and accuracy."""
+        import keras
+
+        model = self.model(data, **options)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+        return model
 
     def record(self, metrics=None, /, *, epoch: int | None = None, **named) -> None:
         """Add measurements to the trial's rows.
@@ -207,7 +219,6 @@ def _course(trial: Trial, run: Callable) -> Generator[list[Fit], Any, None]:
     generator = run(trial)
     if generator is None:  # a trial that trains nothing is a plain function
         return
-    asked = 0
     answer = None
     try:
         while True:
@@ -217,8 +228,8 @@ def _course(trial: Trial, run: Callable) -> Generator[list[Fit], Any, None]:
                 if not isinstance(fit, Fit):
                     raise TypeError(f"A trial yields `Fit`s. Received: {fit!r}")
                 if fit.seed is None:
-                    fit.seed = _order_seed(trial.seed, asked)
-                asked += 1
+                    fit.seed = _order_seed(trial.seed, trial.asked)
+                trial.asked += 1
             trial.check_test_unread()
             histories = yield fits
             for fit, history in zip(fits, histories, strict=True):

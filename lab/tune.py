@@ -15,19 +15,26 @@ class Tuned(NamedTuple):
 
     Attributes:
         choice: The best candidate.
-        fit: Its `Fit`, trained; `fit.model` is the tuned model.
-        history: Its history.
+        fit: Its `Fit`, or list of them, trained; `fit.model` is the tuned model.
+        history: Its history, or list of them.
         at_edge: Whether it was the first or last candidate: the range may have been too narrow.
+        scores: What every candidate scored, in order, as tuples; higher is better.
+        fits: The trained `Fit`s of every candidate, in order.
     """
 
     choice: Any
-    fit: Fit
+    fit: Any
     history: Any
     at_edge: bool
+    scores: Sequence[tuple]
+    fits: Sequence[Any]
 
 
 def tune(
-    make_fit: Callable[[Any], Fit], candidates: Sequence, validation: tuple
+    make_fit: Callable[[Any], Fit | list[Fit]],
+    candidates: Sequence,
+    validation: tuple,
+    score: Callable[[Any], tuple] | None = None,
 ) -> Generator[list[Fit], list, Tuned]:
     """Train every candidate and keep the one with the best validation accuracy, ties by loss.
 
@@ -38,9 +45,13 @@ def tune(
     without accuracy are chosen by loss.
 
     Args:
-        make_fit: Makes a `Fit` with a fresh model for a candidate.
+        make_fit: Makes a `Fit` with a fresh model for a candidate, or a list of them (the members
+            of an ensemble).
         candidates: In order (of size, say), so that the ends are the edges.
         validation: `(x, y)` to choose by.
+        score: What to choose by instead: a function from what `make_fit` made, trained, to a
+            tuple of numbers, the higher the better. Needed where `make_fit` makes lists, where
+            batch-norm statistics must be recomputed first, or where a callback holds the result.
 
     Raises:
         ArithmeticError: If every candidate diverged.
@@ -51,24 +62,34 @@ def tune(
                            [0.01, 0.1, 1.0], data.validation)
     ```
     """
-    fits = [make_fit(candidate) for candidate in candidates]
+    made = [make_fit(candidate) for candidate in candidates]
+    groups = [one if isinstance(one, list) else [one] for one in made]
+    fits = [fit for group in groups for fit in group]
     for fit in fits:
         fit.may_diverge = True
-    histories = yield fits
+    answers = iter((yield fits))
+    histories = [[next(answers) for _ in group] for group in groups]
+    score = score or (lambda fit: _by_accuracy(fit.model, validation))
     scores = [
-        _score(fit.model, history, validation) for fit, history in zip(fits, histories, strict=True)
+        _finite(score(one)) if all(map(_is_finite, own)) else DIVERGED
+        for one, own in zip(made, histories, strict=True)
     ]
-    best = max(range(len(fits)), key=scores.__getitem__)
+    best = max(range(len(made)), key=scores.__getitem__)
     if scores[best] == DIVERGED:
         raise ArithmeticError(f"every candidate diverged: {list(candidates)}")
-    edge = best in (0, len(fits) - 1) and len(fits) > 1
-    return Tuned(candidates[best], fits[best], histories[best], edge)
+    edge = best in (0, len(made) - 1) and len(made) > 1
+    history = histories[best] if isinstance(made[best], list) else histories[best][0]
+    return Tuned(candidates[best], made[best], history, edge, scores, made)
 
 
-def _score(model, history, validation) -> tuple[float, float]:
-    if not all(map(math.isfinite, history.history["loss"])):
-        return DIVERGED
+def _is_finite(history) -> bool:
+    return all(map(math.isfinite, history.history["loss"]))
+
+
+def _finite(score: tuple) -> tuple:
+    return tuple(score) if all(map(math.isfinite, score)) else DIVERGED
+
+
+def _by_accuracy(model, validation) -> tuple[float, float]:
     seen = evaluate(model, validation)
-    if not math.isfinite(seen["loss"]):
-        return DIVERGED
     return seen.get("accuracy", 0.0), -seen["loss"]

@@ -65,3 +65,28 @@ def test_if_all_diverge_it_says_so():
     next(asked)
     with pytest.raises(ArithmeticError, match="every candidate"):
         asked.send([History(math.nan), History(math.inf)])
+
+
+def test_a_candidate_may_be_an_ensemble_with_a_score_of_its_own():
+    models = {c: [Model(c, 0), Model(2 * c, 0)] for c in (0.1, 0.3, 0.2)}
+
+    def score(fits):
+        return (sum(fit.model.answer["accuracy"] for fit in fits),)
+
+    asked = tune(lambda c: [Fit(m, DATA, 1) for m in models[c]], list(models), VALIDATION, score)
+    assert len(next(asked)) == 6
+    histories = [History(i) for i in range(6)]
+    with pytest.raises(StopIteration) as stop:
+        asked.send(histories)
+    best = stop.value.value
+    assert best.choice == 0.3 and [fit.model for fit in best.fit] == models[0.3]
+    assert best.history == histories[2:4] and len(best.fits) == 3
+    assert best.scores == pytest.approx([(0.3,), (0.9,), (0.6,)])
+
+
+def test_one_diverged_member_rules_its_candidate_out():
+    asked = tune(lambda c: [Fit(None, DATA, 1)] * 2, [1, 2], VALIDATION, lambda fits: (1.0,))
+    next(asked)
+    with pytest.raises(StopIteration) as stop:
+        asked.send([History(), History(math.nan), History(), History()])
+    assert stop.value.value.choice == 2
