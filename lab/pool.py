@@ -1,8 +1,11 @@
 """A pool of warm worker processes; one that dies takes only its own task with it."""
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -27,8 +30,7 @@ def run_all(
         max_workers=min(jobs, len(tasks)),
         initializer=worker.start,
         initargs=(setting, THREADS),
-        # A fork would share the driver's threads and libraries; results must not depend on them.
-        context=multiprocessing.get_context("spawn"),
+        context=_context(setting),
     )
     try:
         pending: dict[Any, Sequence[Key]] = {}
@@ -50,6 +52,20 @@ def run_all(
     finally:
         pool.stop()
         pool.join()
+
+
+def _context(setting: Setting):
+    """How workers are started: as forks of a server that has imported Keras once.
+
+    Not of the driver, whose threads and libraries they would share; and anew where a fork is not
+    safe.
+    """
+    if not sys.platform.startswith("linux") or Path("/dev/nvidiactl").exists():
+        return multiprocessing.get_context("spawn")  # a GPU's driver does not survive a fork
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lab.warm"] if setting.model != "none" else ["numpy"])
+    os.environ |= worker.environment(setting, THREADS)  # the server's too
+    return context
 
 
 def _outcomes(future, count: int) -> list[Outcome]:

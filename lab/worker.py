@@ -32,12 +32,10 @@ class Outcome:
     device: str = ""
 
 
-def start(setting: Setting, threads: int) -> None:
-    """Make this process a worker; must run before a backend is imported, which then reads these."""
-    global _log
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+def environment(setting: Setting, threads: int) -> dict[str, str]:
+    """What a worker's process must have before a backend is imported, which then reads it."""
     count = str(threads)
-    os.environ |= {
+    return {
         "KERAS_BACKEND": setting.backend,
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_NUM_INTRAOP_THREADS": count,
@@ -48,11 +46,21 @@ def start(setting: Setting, threads: int) -> None:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }
+
+
+def start(setting: Setting, threads: int) -> None:
+    """Make this process a worker."""
+    global _log
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    os.environ |= environment(setting, threads)
     _log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  (open as long as the process)
     for stream in (1, 2):
         os.dup2(_log.fileno(), stream)
     if setting.model != "none":
-        import keras  # noqa: F401  (warm before the first trial)
+        import keras  # warm before the first trial
+
+        backend = keras.backend.backend()
+        assert backend == setting.backend, f"this worker has {backend} loaded"
 
 
 def work(key: Key, engine: str) -> Outcome:

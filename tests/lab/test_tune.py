@@ -81,7 +81,7 @@ def test_a_candidate_may_be_an_ensemble_with_a_score_of_its_own():
     best = stop.value.value
     assert best.choice == 0.3 and [fit.model for fit in best.fit] == models[0.3]
     assert best.history == histories[2:4] and len(best.fits) == 3
-    assert best.scores == pytest.approx([(0.3,), (0.9,), (0.6,)])
+    assert [score for (score,) in best.scores] == pytest.approx([0.3, 0.9, 0.6])
 
 
 def test_one_diverged_member_rules_its_candidate_out():

@@ -1,0 +1,18 @@
+"""Imported once, by the server that workers are forked from: each then starts with Keras loaded.
+
+The server does nothing but import, so no thread and no state of a backend is lost in a fork; the
+environment that a backend reads when it is imported is already the workers' own.
+"""
+
+import os
+
+# What TensorFlow says of the processor while it is imported belongs in no terminal.
+_kept = os.dup(2)
+_nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 2)
+try:
+    import keras  # noqa: F401
+finally:
+    os.dup2(_kept, 2)
+    os.close(_kept)
+    os.close(_nowhere)
