@@ -230,7 +230,9 @@ def trained_part(trial, target, start, part, inputs, sgd):
     if part.startswith("probe"):
         from models.mlp import mlp
 
-        head = mlp(inputs.shape[1:], target.classes, widths=(), seed=trial.seed)
+        head = mlp(inputs.shape[1:], target.classes, widths=())
+        # A random start would stay in all directions that a few examples do not span.
+        head.set_weights([0 * weight for weight in head.get_weights()])
         head.compile(sgd, start.loss, metrics=["accuracy"])
         return head
     model = fresh_network(trial, target, sgd)

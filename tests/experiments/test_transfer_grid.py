@@ -157,6 +157,8 @@ def test_what_arms_start_from(done):
     assert (full[0] != scratch[0]).any() and (full[4] == scratch[4]).all()  # another body
     for a, b in zip(scratch, starts["scratch_10x"], strict=True):
         np.testing.assert_array_equal(a, b)
+    for probe in ("probe_top", "probe_early", "random_features"):
+        assert not any(weight.any() for weight in starts[probe])
 
 
 def test_a_new_head_does_not_start_where_the_old_one_did():
