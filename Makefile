@@ -1,7 +1,7 @@
 # Lecture Lab. Every target is one `python -m lab` command with the same options.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list experiment report data test lint format bench doctor clean
+.PHONY: help setup list experiment report data test lint format bench compact doctor clean
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -60,6 +60,9 @@ format: $(DEV) ## ruff format, and the fixes it is sure of
 
 bench: $(RUN) $(JAX) ## time plain, fused, hand-written loop and PyTorch side by side, 12 minutes
 	@$(PY) -m lab.bench $(call pass,RESULTS)
+
+compact: $(RUN) ## compress the trials' files in RESULTS=...; they are read as before
+	@$(PY) -m lab compact $(call pass,RESULTS)
 
 doctor: $(RUN) ## what this machine has, and what is wrong with it
 	@$(PY) -m lab doctor $(call pass,RESULTS)

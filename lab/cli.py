@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     results(run)
     results(command("list", _list, "every experiment, its claims and their last verdicts"))
     results(command("report", _report, "rebuild tables and figures from the trials' files"))
+    results(command("compact", _compact, "compress the trials' files; they are read as before"))
     command("data", _data, "download and prepare a TFDS data set").add_argument(
         "--data", required=True, help="its TFDS name"
     )
@@ -168,6 +169,17 @@ def _report(options) -> int:
     except OSError as error:
         return _say(error, FAILED)
     print(report.summary(results))
+    return DONE
+
+
+def _compact(options) -> int:
+    from lab import store
+
+    folder = _results_folder(options.results)
+    try:
+        print(f"Compressed {store.compact(folder)} trials in {folder}.")
+    except (OSError, store.Broken) as error:
+        return _say(error, FAILED)
     return DONE
 
 

@@ -37,7 +37,7 @@ def _pieces(seed: int, sizes: Sizes, shape: tuple[int, int, int]) -> Pools:
     for stream, (size, default) in enumerate(zip(sizes, DEFAULT, strict=True)):
         n = default if size is None else size
         rng = np.random.default_rng([seed, 100 + stream])
-        y = np.arange(n) % len(_photographs())  # type: ignore[arg-type]  (no default is None)
+        y = np.arange(n) % len(_photographs())  # type: ignore[arg-type]
         x = np.stack([_piece(label, regions[label][stream], shape, rng) for label in y])  # type: ignore[arg-type]
         parts.append(Split(x[:, 0] if shape[0] == 1 else x, y))
     test, validation, train = parts

@@ -93,7 +93,7 @@ def _inputs(results: Path, keys: Sequence[store.Key]) -> str:
     digest = hashlib.sha256()
     for key in keys:
         for ending in ("json", "csv"):
-            path = results / f"{key.path}.{ending}"
+            path = store.present(results / f"{key.path}.{ending}")
             content = path.read_bytes() if path.is_file() else b"missing"
             digest.update(f"{key.path} {hashlib.sha256(content).hexdigest()}\n".encode())
     for folder in ("lab", "experiments"):

@@ -6,12 +6,14 @@ writes leaves a trial that is missing, never one that is half there.
 
 import contextlib
 import csv
+import gzip
 import hashlib
 import io
 import json
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ COLUMNS = (
     *("experiment", "arm", "seed", "scale", "data", "model", "backend"),
     *("epoch", "metric", "value"),
 )
-SEED_FILE = re.compile(r"seed-(0|[1-9]\d{0,8})\.json")
+SEED_FILE = re.compile(r"seed-(0|[1-9]\d{0,8})\.json(\.gz)?")
 MANIFEST: dict[str, Any] = {
     "trial": dict,
     "rows": int,
@@ -150,18 +152,52 @@ def read(results: Path, key: Key) -> tuple[dict, list[tuple[int | None, str, flo
 
 def trials(results: Path, experiment: str | None = None) -> Iterator[Key]:
     """Every trial that has a manifest, ordered by experiment, setting, arm and seed."""
-    pattern = f"{experiment or '*'}/*/*/seed-*.json"
-    found = []
+    pattern = f"{experiment or '*'}/*/*/seed-*.json*"
+    found = set()
     for path in results.glob(pattern):
         name, folder, arm, _ = path.relative_to(results).parts
         seed, parts = SEED_FILE.fullmatch(path.name), folder.split("-")
         if seed and len(parts) == 4 and all(NAME.fullmatch(part) for part in (name, *parts, arm)):
-            found.append(Key(name, Setting(*parts), arm, int(seed[1])))
+            found.add(Key(name, Setting(*parts), arm, int(seed[1])))
     yield from sorted(found, key=lambda key: (key.experiment, key.setting, key.arm, key.seed))
+
+
+def compact(results: Path) -> int:
+    """Compress the files of every trial, to a fifth; they are read as before.
+
+    Each is written whole before the plain one goes, which counts as long as it is there.
+
+    Returns:
+        How many trials were compressed.
+    """
+    count = 0
+    for key in list(trials(results)):
+        plain = [results / f"{key.path}.{ending}" for ending in ("csv", "json")]
+        if not all(path.is_file() for path in plain):
+            continue
+        _load(results, key)  # not what is broken
+        for path in plain:
+            write_atomically(_compressed(path), gzip.compress(path.read_bytes(), mtime=0))
+        for path in plain:
+            path.unlink()
+        count += 1
+    return count
+
+
+def present(path: Path) -> Path:
+    """The file of a trial, or its compressed form if there is only that."""
+    packed = _compressed(path)
+    return packed if not os.path.lexists(path) and os.path.lexists(packed) else path
+
+
+def _compressed(path: Path) -> Path:
+    return path.with_name(path.name + ".gz")
 
 
 def _load(results: Path, key: Key) -> tuple[dict | None, bytes]:
     manifest_path, rows_path = (results / f"{key.path}.{ending}" for ending in ("json", "csv"))
+    if present(manifest_path) != manifest_path:  # never one of each
+        manifest_path, rows_path = _compressed(manifest_path), _compressed(rows_path)
     if not os.path.lexists(manifest_path):
         return None, b""
     try:
@@ -189,6 +225,14 @@ def _bytes(path: Path) -> bytes:
             raise Broken(f"{short}: {'not a plain file' if path.exists() else 'missing'}")
         if path.stat().st_size > LARGEST:
             raise Broken(f"{short}: larger than {LARGEST >> 20} MiB")
-        return path.read_bytes()
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(LARGEST + 1)  # a small file may hold terabytes
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Broken(f"{short}: cannot be decompressed ({error})") from error
     except OSError as error:
         raise Broken(f"{short}: {error.strerror}") from error
+    if len(content) > LARGEST:
+        raise Broken(f"{short}: larger than {LARGEST >> 20} MiB")
+    return content

@@ -1,6 +1,7 @@
 """A trial's files are whole or not there, and never believed when they were touched."""
 
 import errno
+import gzip
 import json
 import os
 
@@ -162,3 +163,56 @@ def test_a_failing_call_leaves_the_old_file_or_the_new_one(
         assert "seed-3" in failed and os.strerror(error) in failed
     manifest = json.loads((saved / f"{KEY.path}.json").read_text())
     assert manifest["rows"] in (3, 1)
+
+
+def test_compressed_trials_are_read_as_before(saved):
+    before = repr(store.read(saved, KEY))
+    assert store.compact(saved) == 1
+    assert sorted(p.name for p in csv_of(saved).parent.iterdir()) == [
+        "seed-3.csv.gz",
+        "seed-3.json.gz",
+    ]
+    assert repr(store.read(saved, KEY)) == before
+    assert list(store.trials(saved)) == [KEY]
+    assert store.compact(saved) == 0
+
+
+def test_compressing_again_gives_the_same_bytes(saved):
+    store.compact(saved)
+    first = {p.name: p.read_bytes() for p in csv_of(saved).parent.iterdir()}
+    for path in csv_of(saved).parent.iterdir():
+        path.unlink()
+    store.save(saved, KEY, ROWS, {"status": "done"})
+    store.compact(saved)
+    assert {p.name: p.read_bytes() for p in csv_of(saved).parent.iterdir()} == first
+
+
+def test_a_trial_that_was_run_again_counts_before_its_compressed_former_self(saved):
+    store.compact(saved)
+    store.save(saved, KEY, ROWS[:1], {"status": "done"})
+    assert len(store.read(saved, KEY)[1]) == 1
+    assert list(store.trials(saved)) == [KEY]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, -9, -1])
+def test_a_compressed_file_that_was_cut_is_broken_and_not_believed(saved, keep):
+    store.compact(saved)
+    packed = csv_of(saved).with_name("seed-3.csv.gz")
+    packed.write_bytes(packed.read_bytes()[:keep])
+    with pytest.raises(Broken, match=r"seed-3\.csv"):
+        store.read(saved, KEY)
+
+
+def test_a_small_file_that_holds_too_much_is_refused(saved, monkeypatch):
+    store.compact(saved)
+    monkeypatch.setattr(store, "LARGEST", 40_000)
+    csv_of(saved).with_name("seed-3.csv.gz").write_bytes(gzip.compress(b"0" * 10_000_000))
+    with pytest.raises(Broken, match="larger"):
+        store.read(saved, KEY)
+
+
+def test_what_is_broken_is_not_compressed(saved):
+    csv_of(saved).write_text("touched")
+    with pytest.raises(Broken):
+        store.compact(saved)
+    assert csv_of(saved).read_text() == "touched"
