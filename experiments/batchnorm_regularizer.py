@@ -15,7 +15,10 @@ point of a schedule than another. Frozen statistics are those of the initial wei
 training data; being part of the function that is trained, they are never recomputed. A rate is
 eligible if it brings the training loss down to where gaps are compared.
 
-What we found: see the ledger in the README.
+What we found (quick, 10 seeds, 5 minutes on 2 cores): on mnist1d the gap shrinks by 5.8 points at
+equal training loss, half of it also with frozen statistics; on digits the naive 0.5 points become
+-0.4 [-1.7, 0.9]. The trend over ghost batches is undecided on both, and with batch normalization
+dropout still gains 3.2 points on mnist1d, as much as without (3.8).
 
 Margins were written down before the seeds that count (0 to 9) ran; the scales were chosen on
 seeds from 100 up.

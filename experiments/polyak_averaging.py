@@ -15,7 +15,10 @@ the last iterate and each average choose their own rate on validation data, amon
 the raw network, and its statistics for everything. Networks without batch norm tell averaging
 from statistics: there `excess` is exactly zero.
 
-What we found: see the ledger in the README.
+What we found (quick, 10 seeds, 5 minutes on 2 cores): on digits averages gain nothing that matters
+(0.0 to 0.3 points). On mnist1d 1.4 to 2 points at a constant rate and nothing under a cosine, but
+eight claims and 10 seeds leave that undecided. The careless figure errs in both directions there:
+the uniform average gains 2.0 points, and naively loses 4.5, all of it stale statistics.
 
 Margins were written down before the seeds that count (0 to 9) ran; the scales were chosen on
 seeds from 100 up.
