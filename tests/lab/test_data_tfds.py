@@ -151,16 +151,16 @@ def test_an_interrupted_preparation_is_not_prepared(folder):
 
 
 def test_names_and_known(folder):
-    assert data.names() == ["digits", "mnist1d"]
+    assert data.names() == [*data.EMBEDDED]
     store(folder, "toy", {"train": labelled(0, 10)})
     (folder / "downloads").mkdir(exist_ok=True)
-    assert data.names() == ["digits", "mnist1d", "toy"]
+    assert data.names() == [*data.EMBEDDED, "toy"]
     assert data.known("toy") and data.known("digits") and not data.known("downloads")
 
 
 def test_names_without_a_folder(folder, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "nothing"))
-    assert data.names() == ["digits", "mnist1d"]
+    assert data.names() == [*data.EMBEDDED]
 
 
 # Data sets made here
