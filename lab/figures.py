@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -16,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from lab import wording
 from lab.measured import Measured
 from lab.verdicts import Verdict
-from lab.vocabulary import Contrast, Curves, Scatter
+from lab.vocabulary import Contrast, Curves, Experiment, Scatter
 
 # Okabe and Ito's colours (2008), which colour-blind readers tell apart; markers do it in grey.
 PALETTE = (
@@ -46,6 +47,37 @@ STYLE: Any = {
     "svg.hashsalt": "lecture-lab",  # the same figure is the same bytes
     "axes.unicode_minus": True,
 }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with what must be said of it.
+
+    Attributes:
+        name: Its file name, without ending.
+        title: What it shows, as a sentence.
+        caption: How to read it, and n.
+        alt: What somebody who does not see it should know.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def draw(
+    experiment: Experiment | None, measured: Measured, verdicts: Sequence[Verdict]
+) -> Iterator[Drawn]:
+    """Every figure of one experiment in one setting: the generic ones, then what it declares."""
+    if verdicts:
+        yield Drawn("intervals", "Effects and intervals", "", "", intervals(verdicts))
+        if (paired := seeds(verdicts, measured)) is not None:
+            yield Drawn("seeds", "Every seed, paired between arms", "", "", paired)
+    for spec in experiment.figures if experiment else ():
+        if (figure := declared(spec, measured)) is not None:
+            yield Drawn(spec.name, spec.title, "", "", figure)
 
 
 def svg(figure: Figure) -> bytes:

@@ -33,15 +33,15 @@ def write(results: Path) -> bool:
         for measured in groups:
             known = experiment is not None and measured.setting.scale in experiment.scales
             verdicts = judge_all(name, experiment, measured) if experiment and known else []
-            figures = _figures(results, experiment if known else None, measured, verdicts)
-            made += figures.values()
+            pictures = _pictures(results, experiment if known else None, measured, verdicts)
+            made += [picture["path"] for picture in pictures]
             sections.append(
                 {
                     "name": name,
                     "experiment": experiment,
                     "measured": measured,
                     "verdicts": verdicts,
-                    "figures": figures,
+                    "pictures": pictures,
                     "command": command(name, experiment, measured.setting),
                 }
             )
@@ -123,20 +123,15 @@ def _write_rows(results: Path, name: str, keys: Sequence[store.Key]) -> None:
     store.write_atomically(results / f"{name}.csv", b"".join(parts))
 
 
-def _figures(results: Path, experiment, measured, verdicts) -> dict[str, str]:
-    """Draw and save; returns title -> path below the results folder."""
+def _pictures(results: Path, experiment, measured, verdicts) -> list[dict[str, Any]]:
+    """Draw and save; returns name, title, caption, alt, path below results, and svg of each."""
     from lab import figures
 
-    drawn: dict[str, tuple[str, Any]] = {}
-    if verdicts:
-        drawn["intervals"] = ("Effects and intervals", figures.intervals(verdicts))
-        drawn["seeds"] = ("Every seed, paired between arms", figures.seeds(verdicts, measured))
-    for spec in experiment.figures if experiment else ():
-        drawn[spec.name] = (spec.title, figures.declared(spec, measured))
-    saved = {}
-    for name, (title, figure) in drawn.items():
-        if figure is not None:
-            path = f"figures/{measured.experiment}/{measured.setting.folder}/{name}.svg"
-            store.write_atomically(results / path, figures.svg(figure))
-            saved[title] = path
-    return saved
+    pictures = []
+    for drawn in figures.draw(experiment, measured, verdicts):
+        path = f"figures/{measured.experiment}/{measured.setting.folder}/{drawn.name}.svg"
+        content = figures.svg(drawn.figure)
+        store.write_atomically(results / path, content)
+        said = {field: getattr(drawn, field) for field in ("name", "title", "caption", "alt")}
+        pictures.append(said | {"path": path, "svg": content})
+    return pictures
