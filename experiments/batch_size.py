@@ -29,6 +29,7 @@ from lab import (
     RankCorrelation,
     Scatter,
     evaluate,
+    stand_in,
     tune,
 )
 from lab.gates import leaves_room, not_at_edge
@@ -138,8 +139,9 @@ def measure(trial, model, data):
     trial.record(test_loss=test["loss"], test_accuracy=test["accuracy"])
     trial.record(loss_gap=test["loss"] - train["loss"])
     trial.record(accuracy_gap=train["accuracy"] - test["accuracy"])
+    kept = stand_in(model, data.train)  # what the probe compiles serves the next trial
     with trial.timed("probe"):
-        sharpness = SharpnessProbe(*data.probe).measure(model)
+        sharpness = SharpnessProbe(*data.probe).measure(kept)
     trial.record({name.removeprefix("sharpness/"): value for name, value in sharpness.items()})
     trial.record(probe_size=len(data.probe.x))
 
@@ -152,7 +154,7 @@ def measure(trial, model, data):
     trial.record_curve("perturbed_test_loss", NOISE, mean)
     trial.record(noise_slope=np.polyfit(NOISE, mean, 1)[0])
     if trial.arm_name == "small":
-        gradient_variance(trial, model, data)
+        gradient_variance(trial, kept, data)
 
 
 def along_line(model, data, start, end, positions, splits=("train", "test")):

@@ -11,6 +11,7 @@ from lab.epochs import evaluate
 from lab.fit import Fit, train
 from lab.once import once
 from lab.tune import tune
+from lab.twins import stand_in
 from lab.vocabulary import (
     Claim,
     Contrast,
@@ -32,6 +33,7 @@ __all__ = [
     "Scatter",
     "evaluate",
     "once",
+    "stand_in",
     "train",
     "tune",
 ]

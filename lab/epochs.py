@@ -82,6 +82,11 @@ def taken(data: Sequence, which) -> tuple:
     return keras.tree.map_structure(lambda part: part[which], tuple(data))
 
 
+def first_batch(fit) -> tuple:
+    """A batch such as it is trained on."""
+    return taken(fit.data, slice(fit.batch_size))
+
+
 def cut(order: np.ndarray, batch_size: int, whole_tail: bool = False):
     """Whole batches as the rows of one array, and the last batch if it is smaller or asked for."""
     full = len(order) // batch_size
@@ -102,10 +107,9 @@ def convolves(model) -> bool:
     return any(len(weight.shape) > 2 for weight in model.trainable_variables)
 
 
-def build(fit) -> None:
+def build(model, batch: Sequence) -> None:
     """Create all variables: a compiled loop cannot. Leaves weights and metrics as they were."""
-    model = fit.model
-    _forward(model, taken(fit.data, slice(fit.batch_size)))
+    _forward(model, batch)
     model.reset_metrics()
     model.optimizer.build(model.trainable_variables)
 

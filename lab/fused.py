@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.epochs import build, course, indices
+from lab.epochs import build, course, first_batch, indices
 
 BATCH_HOOKS = tuple(
     f"on_{kind}batch_{when}" for kind in ("", "train_", "test_") for when in ("begin", "end")
@@ -61,7 +61,7 @@ def train(fit, order: Callable[[int, int, int], np.ndarray]):
         from lab.fused_tensorflow import passes
     else:
         from lab.fused_jax import passes
-    build(fit)
+    build(fit.model, first_batch(fit))
     life = course(fit)
     wanted = next(life)
     # Only now: callbacks may have changed the rate's schedule or what the optimizer does.

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 
 from lab import twins
-from lab.epochs import convolves, cut, is_watched, last_pass, numbers
+from lab.epochs import convolves, cut, first_batch, is_watched, last_pass, numbers
 from lab.fused import Passes, once_per_compile
 
 # XLA takes 0.3 to 0.6 s longer to compile a dense network and saves 60 to 200 microseconds a step.
@@ -19,7 +19,7 @@ def passes(fit) -> Passes:
     steps = fit.epochs * -(-fit.size // fit.batch_size)
     xla = uses_xla(fit.model, steps) if fit.jit_compile is None else fit.jit_compile
     # Callbacks would want every epoch's values fetched back, which takes longer than tracing.
-    twin = None if is_watched(fit) else twins.of(fit, xla)
+    twin = None if is_watched(fit) else twins.of(fit.model, first_batch(fit), xla)
     model = fit.model if twin is None else twin.model
     data = {"train": keras.tree.map_structure(tf.convert_to_tensor, fit.data)}
     if fit.validation is not None:

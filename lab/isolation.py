@@ -9,9 +9,13 @@ class Surroundings:
 
     Keras draws unseeded layers, and numbers what is unnamed (a metric becomes `auc_1`), from
     global state. Shared, a trial's rows would depend on which others it advances with.
+
+    Args:
+        seed: What the generators start from. None leaves them alone, for work that draws nothing
+            that matters: TensorFlow's own global seed can be set, but not read and put back.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int | None = None):
         self.seed = seed
         self._own: tuple | None = None
         self._others: tuple = ()
@@ -20,7 +24,8 @@ class Surroundings:
         self._others = _globals()
         if self._own is None:
             _set_globals((*self._others[:2], {}))
-            seed_everything(self.seed)
+            if self.seed is not None:
+                seed_everything(self.seed)
         else:
             _set_globals(self._own)
 

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from lab import stacked_program
-from lab.epochs import build, convolves, course, cut, indices, is_watched, last_pass, numbers
+from lab.epochs import (
+    build,
+    convolves,
+    course,
+    cut,
+    first_batch,
+    indices,
+    is_watched,
+    last_pass,
+    numbers,
+)
 from lab.stacked_program import compiled, group_key, variables
 
 log = logging.getLogger(__name__)
@@ -35,7 +45,7 @@ def train_each(fits: Sequence, order: Callable[[int, int, int], np.ndarray]) -> 
     taken: set[int] = set()
     for i, fit in enumerate(fits):
         try:
-            build(fit)
+            build(fit.model, first_batch(fit))
             own = {*_identities(fit.model), *map(id, fit.callbacks)}
             if not own & taken:
                 member = _Member(fit, i, order)

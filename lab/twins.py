@@ -1,17 +1,15 @@
-"""Models kept for their compiled epochs: what is traced for one model serves all that are alike.
+"""Models kept for what was compiled for them: what is traced for one serves all that are alike.
 
 Tracing a small network takes TensorFlow as long as some thousand training steps. Trials of an arm,
 and the rates that a trial tries, build the same network over and over with other numbers in it. So
-the numbers are lent to a twin, a copy that is kept with its compiled epochs, and fetched back.
+the numbers are lent to a twin, a copy that is kept with its compiled functions, and fetched back.
 """
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
-from lab.epochs import build
+from lab.epochs import build, taken
 from lab.isolation import Surroundings
 
 MOST_TWINS = 48
@@ -31,51 +29,79 @@ class Twin:
         model: The copy, compiled alike, with variables of its own.
     """
 
-    def __init__(self, fit):
+    def __init__(self, model, batch: Sequence):
         import keras
 
-        with Surroundings(0):  # what the copy draws and names must not be missing elsewhere
-            self.model = keras.models.clone_model(fit.model)
-            self.model.compile_from_config(_compiled_with(fit.model))
-            build(replace(fit, model=self.model))
+        with Surroundings():  # what the copy draws and names must not be missing elsewhere
+            self.model = keras.models.clone_model(model)
+            self.model.compile_from_config(_compiled_with(model))
+            build(self.model, batch)
         self.rates = _as_variables(self.model)
 
     def read(self, model) -> None:
         """Take the values of `model`'s variables, and of its schedule's numbers."""
         for own, other in zip(_variables(self.model), _variables(model), strict=True):
-            own.value.assign(other.value)
-        for name, value in _numbers(model).items():
-            self.rates[name].assign(value)
+            own.assign(other.value)
+        for name, rate in self.rates.items():
+            rate.assign(_numbers(model)[name])
 
     def write(self, model) -> None:
         """Give the values back to `model`'s variables."""
         for own, other in zip(_variables(self.model), _variables(model), strict=True):
-            other.value.assign(own.value)
+            other.assign(own.value)
 
 
-def of(fit, xla: bool) -> Twin | None:
-    """The twin of a model that is built and compiled, or None if it must be trained itself.
+def stand_in(model, data: Sequence):
+    """A kept model like `model`, with its values now: what was compiled for others serves it.
+
+    For measurements that compile something (`callbacks.SharpnessProbe`, `gradient_noise`) in many
+    trials of one worker. It holds until the next call for a model that is alike; what is done to
+    its weights is not done to `model`.
+
+    Args:
+        model: A `keras.Model` that is built and compiled.
+        data: `(x, y)`, such as it is trained on.
+
+    Returns:
+        The kept model, or `model` itself if its configuration does not say all of it.
+    """
+    batch = taken(data, slice(2))
+    if not model.optimizer.built:  # as the copy is
+        build(model, batch)
+    twin = of(model, batch, "measured")
+    if twin is None:
+        return model
+    twin.read(model)
+    return twin.model
+
+
+def of(model, batch: Sequence, use: Any) -> Twin | None:
+    """The twin of a model that is built and compiled, or None if there can be none.
 
     Only models of which Keras promises that their configuration says all: functional and
     sequential ones of layers, losses, metrics and optimizers that are Keras's own or registered
     with `keras.saving.register_keras_serializable`, none of their methods replaced.
+
+    Args:
+        model: A `keras.Model` that is built and compiled.
+        batch: `(x, y)` to build the copy with.
+        use: What it is for (whether by XLA, ...), JSON-able; each use has a twin of its own.
     """
-    model = fit.model
-    key = _key(model, xla)
+    key = _key(model, use)
     if key is None:
         return None
     if key not in _twins:
         while len(_twins) >= MOST_TWINS:
             _twins.pop(next(iter(_twins)))
         try:
-            _twins[key] = Twin(fit)
+            _twins[key] = Twin(model, batch)
         except Exception:  # a configuration that does not build what it describes
             _twins[key] = None
     twin = _twins[key]
     return twin if twin is not None and _parts(twin.model) == _parts(model) else None
 
 
-def _key(model, xla: bool) -> str | None:
+def _key(model, use: Any) -> str | None:
     import keras
 
     layers = list(model._flatten_layers())
@@ -94,7 +120,7 @@ def _key(model, xla: bool) -> str | None:
     names = {one.name: f"#{i}" for i, one in enumerate(named)}
     try:
         parts = [_canonical(model.get_config(), names)]
-        parts += [_canonical(_compiled_with(model, numbers=False), {}), xla]
+        parts += [_canonical(_compiled_with(model, numbers=False), {}), use]
         return json.dumps(parts, sort_keys=True)
     except (TypeError, ValueError, NotImplementedError):
         return None  # something has no configuration
@@ -163,7 +189,14 @@ def _numbers(model) -> dict[str, float]:
     return {name: value for name, value in named.items() if isinstance(value, float)}
 
 
-def _as_variables(model) -> dict[str, tf.Variable]:
+def _as_variables(model) -> dict[str, Any]:
+    """The numbers of the schedule as variables, which compiled epochs read anew each time."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return {}  # only TensorFlow's twins are trained
+    import tensorflow as tf
+
     variables = {name: tf.Variable(value, tf.float32) for name, value in _numbers(model).items()}
     for name, variable in variables.items():
         setattr(_schedule(model), name, variable)

@@ -185,6 +185,34 @@ def test_functions_are_traced_once():
     assert len(traces) == 1
 
 
+def test_other_data_of_the_same_kind_is_not_another_trace():
+    traces = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            traces.append(1)
+            return x
+
+    def product(model, x, y):
+        surface = LossSurface(model, x, y)
+        return surface.hessian_vector_product(surface.start, np.ones(surface.size))
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), Counting()])
+    model.compile(loss="mse")
+    y = np.zeros((50, 3))
+    first = product(model, X, y)
+    traces.clear()
+    np.testing.assert_array_equal(product(model, X, y), first)
+    twice = product(model, 2 * X[::-1], y)
+    assert not traces
+    plain = keras.Sequential([*model.layers[:1]])
+    plain.compile(loss="mse")
+    np.testing.assert_allclose(twice, product(plain, 2 * X[::-1], y), rtol=1e-5)
+    model.compile(loss="mae")
+    LossSurface(model, X, y).value(first)
+    assert traces, "another loss needs another trace"
+
+
 def test_clear_errors():
     model = mlp()
     uncompiled = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])

@@ -51,7 +51,7 @@ def run(model, **more):
 def own(monkeypatch, model, **more):
     """The history without any twin."""
     with monkeypatch.context() as without:
-        without.setattr(twins, "of", lambda fit, xla: None)
+        without.setattr(twins, "of", lambda *_: None)
         return run(model, **more)
 
 
