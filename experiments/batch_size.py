@@ -32,6 +32,7 @@ from lab import (
     stand_in,
     tune,
 )
+from lab.contrasts import POINTS, RATIO, difference, ratio
 from lab.gates import leaves_room, not_at_edge
 
 ARMS = {
@@ -209,21 +210,21 @@ def weights(model):
     return [np.asarray(variable).copy() for variable in model.trainable_variables]
 
 
-def large_minus_small(metric, large="large_steps_same", small="small", log=True):
-    """A difference between a large-batch and a small-batch arm."""
-    return Contrast(metric, {large: 1, small: -1}, log=log)
+def sharper(metric, large="large_steps_same", small="small"):
+    """The ratio of a metric, large batch to small."""
+    return ratio(metric, large, small)
 
 
-def accuracy(small, large):
-    """Test accuracy, small minus large."""
-    return Contrast("test_accuracy", {small: 1, large: -1})
+def better(large, small="small"):
+    """Test accuracy, small batch minus large."""
+    return difference("test_accuracy", small, large)
 
 
 KESKAR = (
     "Keskar 2017, sharpness at epsilon 1e-3, small against large batch: C1 28.6 / 707, C2 8.7 / 925"
 )
 LOSSES_MATCH = Gate(
-    "training losses match within a factor of 1.5", large_minus_small("train_loss"), -0.405, 0.405
+    "training losses match within a factor of 1.5", sharper("train_loss"), -0.405, 0.405
 )
 MEASURES = ("lambda_max", "trace", "epsilon", "adaptive")
 SHARPER = KESKAR + "; Andriushchenko 2023: sharpness tracks the learning rate"
@@ -233,22 +234,15 @@ CLAIMS = [
             id="G1a",
             says="Large-batch training ends in sharper minima",
             under="equal steps",
-            contrast=large_minus_small(metric),
-            margin=0.0953,  # 10 %
-            unit="ratio",
+            contrast=sharper(metric),
+            **RATIO,
             gates=[LOSSES_MATCH],
             literature=SHARPER,
             beside={
-                "naive": large_minus_small(metric, "large_epochs_same", "small"),
-                "equal steps, square-root rate": large_minus_small(
-                    metric, "large_steps_sqrt", "small"
-                ),
-                "equal steps, linear rate": large_minus_small(
-                    metric, "large_steps_linear", "small"
-                ),
-                "equal steps, both tuned": large_minus_small(
-                    metric, "large_steps_tuned", "small_tuned"
-                ),
+                "naive": sharper(metric, "large_epochs_same"),
+                "equal steps, square-root rate": sharper(metric, "large_steps_sqrt"),
+                "equal steps, linear rate": sharper(metric, "large_steps_linear"),
+                "equal steps, both tuned": sharper(metric, "large_steps_tuned", "small_tuned"),
             },
         )
         for metric in MEASURES
@@ -258,19 +252,17 @@ CLAIMS = [
             id="G1b",
             says="Small batches generalize better",
             under=f"equal {budget}, tuned",
-            contrast=accuracy("small_tuned", f"large_{budget}_tuned"),
-            margin=0.005,
-            unit="points",
-            scale_by=100,
+            contrast=better(f"large_{budget}_tuned", "small_tuned"),
+            **POINTS,
             gates=[
                 leaves_room("small_tuned", 0.995),
                 *not_at_edge("small_tuned", f"large_{budget}_tuned"),
             ],
             literature=literature,
             beside={
-                "naive": accuracy("small", "large_epochs_same"),
+                "naive": better("large_epochs_same"),
                 **{
-                    f"equal {budget}, {rule} rate": accuracy("small", f"large_{budget}_{rule}")
+                    f"equal {budget}, {rule} rate": better(f"large_{budget}_{rule}")
                     for rule in ("same", "sqrt", "linear")
                 },
             },
@@ -284,12 +276,11 @@ CLAIMS = [
         id="G2",
         says="Flat minima tolerate a shift between training and test function",
         under="equal steps",
-        contrast=large_minus_small("noise_slope"),
-        margin=0.0953,
-        unit="ratio",
+        contrast=sharper("noise_slope"),
+        **RATIO,
         gates=[LOSSES_MATCH],
         literature="Keskar 2017, figure 1 (a sketch); Li 2018: filter-normalized directions",
-        beside={"naive": large_minus_small("noise_slope", "large_epochs_same", "small")},
+        beside={"naive": sharper("noise_slope", "large_epochs_same")},
     ),
     Claim(
         id="G2",

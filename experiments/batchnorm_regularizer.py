@@ -28,6 +28,7 @@ import functools
 import math
 
 from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, evaluate, tune
+from lab.contrasts import POINTS, RATIO, difference, ratio
 from lab.gates import leaves_room, not_at_edge
 
 # 128 is the SGD batch. With ghost batches of 4 no rate brings the training loss of mnist1d down to
@@ -219,7 +220,7 @@ def at_the_target(*arms):
         *(
             Gate(
                 f"training losses match within a factor of 1.5 ({arm})",
-                Contrast("matched_train_loss", {arm: 1, arms[0]: -1}, log=True),
+                ratio("matched_train_loss", arm, arms[0]),
                 -0.405,
                 0.405,
             )
@@ -232,8 +233,8 @@ def at_the_target(*arms):
 # Losses are compared as ratios of gaps: these differ tenfold between data sets, and one margin in
 # nats would be a different one in each.
 KINDS = {
-    "accuracy_gap": {"margin": 0.005, "unit": "points", "scale_by": 100},
-    "loss_gap": {"margin": 0.0953, "unit": "ratio"},  # 10 %
+    "accuracy_gap": POINTS,
+    "loss_gap": RATIO,
 }
 CLAIMS = [
     *(
@@ -280,9 +281,7 @@ CLAIMS = [
         says="With batch normalization, dropout is not needed",
         under="gain of dropout without it minus with it",
         contrast=gain_of_dropout("none", "batch"),
-        margin=0.005,
-        unit="points",
-        scale_by=100,
+        **POINTS,
         gates=[
             leaves_room("none"),
             leaves_room("batch", 0.97),
@@ -293,8 +292,8 @@ CLAIMS = [
             "naive": gain_of_dropout("none", "batch", metric="naive_test_accuracy"),
             "gain of dropout without": gain_of_dropout("none"),
             "gain of dropout with": gain_of_dropout("batch"),
-            "batch normalization instead of dropout": Contrast(
-                "test_accuracy", {"batch": 1, "none_dropout": -1}
+            "batch normalization instead of dropout": difference(
+                "test_accuracy", "batch", "none_dropout"
             ),
         },
     ),

@@ -26,7 +26,8 @@ seeds from 100 up.
 
 import math
 
-from lab import Claim, Contrast, Curves, Experiment, Fit, Scatter, tune
+from lab import Claim, Curves, Experiment, Fit, Scatter, tune
+from lab.contrasts import POINTS, difference, recorded
 from lab.gates import leaves_room, not_at_edge
 
 SCHEDULES = ("constant", "step", "cosine")
@@ -239,16 +240,6 @@ def over_length(trial, data, trained):
     trial.record(early_excess_ema_99=excess / 100)
 
 
-def of_one(arm, metric):
-    """A metric that is a difference already."""
-    return Contrast(metric, {arm: 1})
-
-
-def minus(arm, other, metric):
-    """How much larger a gain is in one arm than in another."""
-    return Contrast(metric, {arm: 1, other: -1})
-
-
 def gates(name, *arms):
     """Room for an effect, and ranges of rates that were wide enough for both."""
     return [
@@ -258,7 +249,6 @@ def gates(name, *arms):
     ]
 
 
-POINTS = {"margin": 0.005, "unit": "points", "scale_by": 100}
 SWA = "Izmailov 2018 (SWA, one budget): CIFAR-100 VGG16 72.55 to 73.91, PreResNet164 78.49 to 79.77"
 CLAIMS = [
     *(
@@ -266,15 +256,15 @@ CLAIMS = [
             id="E5a",
             says="Averaging the parameters improves test accuracy",
             under="constant rate",
-            contrast=of_one("constant", f"gain_{name}"),
+            contrast=recorded(f"gain_{name}", "constant"),
             gates=gates(name, "constant"),
             literature=f"{SWA}, CIFAR-10 +0.3 to 0.5; cs231n: an extra percent or two",
             beside={
-                "naive": of_one("constant", f"naive_gain_{name}"),
-                "both at the last iterate's rate": of_one("constant", f"gain_same_rate_{name}"),
-                "without batch norm": of_one("constant_plain", f"gain_{name}"),
-                "step decay": of_one("step", f"gain_{name}"),
-                "cosine": of_one("cosine", f"gain_{name}"),
+                "naive": recorded(f"naive_gain_{name}", "constant"),
+                "both at the last iterate's rate": recorded(f"gain_same_rate_{name}", "constant"),
+                "without batch norm": recorded(f"gain_{name}", "constant_plain"),
+                "step decay": recorded(f"gain_{name}", "step"),
+                "cosine": recorded(f"gain_{name}", "cosine"),
             },
             **POINTS,
         )
@@ -285,13 +275,13 @@ CLAIMS = [
             id="E5b",
             says="Averaging matters less when the learning rate decays",
             under="constant - cosine",
-            contrast=minus("constant", "cosine", f"gain_{name}"),
+            contrast=difference(f"gain_{name}", "constant", "cosine"),
             gates=gates(name, "constant", "cosine"),
             literature="no figure; Izmailov 2018 average at a constant or cyclic rate",
             beside={
-                "naive": minus("constant", "cosine", f"naive_gain_{name}"),
-                "constant - step": minus("constant", "step", f"gain_{name}"),
-                "without batch norm": minus("constant_plain", "cosine_plain", f"gain_{name}"),
+                "naive": difference(f"naive_gain_{name}", "constant", "cosine"),
+                "constant - step": difference(f"gain_{name}", "constant", "step"),
+                "without batch norm": difference(f"gain_{name}", "constant_plain", "cosine_plain"),
             },
             **POINTS,
         )
@@ -302,16 +292,16 @@ CLAIMS = [
             id="E5c",
             says="Part of the gain people report is batch-norm statistics",
             under="constant rate, same weights",
-            contrast=of_one("constant", f"excess_{name}"),
+            contrast=recorded(f"excess_{name}", "constant"),
             gates=[leaves_room("constant", metric="accuracy_last")],
             literature="ours, digits CNN: EMA +1.9 +- 0.7 naive, +0.25 +- 0.26 recomputed",
             beside={
-                "naive": of_one("constant", f"naive_gain_{name}"),
-                "step decay": of_one("step", f"excess_{name}"),
-                "cosine": of_one("cosine", f"excess_{name}"),
-                f"horizon 100, after {EARLY} epochs": of_one("constant", "early_excess_ema_99"),
-                "uniform average": of_one("constant", "excess_uniform"),
-                "horizon 1,000": of_one("constant", "excess_ema_999"),
+                "naive": recorded(f"naive_gain_{name}", "constant"),
+                "step decay": recorded(f"excess_{name}", "step"),
+                "cosine": recorded(f"excess_{name}", "cosine"),
+                f"horizon 100, after {EARLY} epochs": recorded("early_excess_ema_99", "constant"),
+                "uniform average": recorded("excess_uniform", "constant"),
+                "horizon 1,000": recorded("excess_ema_999", "constant"),
             },
             **POINTS,
         )

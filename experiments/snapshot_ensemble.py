@@ -25,7 +25,8 @@ seeds from 100 up.
 
 import functools
 
-from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, evaluate, tune
+from lab import Claim, Curves, Experiment, Fit, Gate, Scatter, evaluate, tune
+from lab.contrasts import POINTS, RATIO, difference, ratio, recorded
 from lab.gates import leaves_room, not_at_edge
 
 ARMS = {
@@ -296,31 +297,19 @@ def measure(trial, data, fits, references=()):
 
 def accuracy(of, minus):
     """Test accuracy of one arm minus that of another."""
-    return Contrast("test_accuracy", {of: 1, minus: -1})
-
-
-def own(metric, arm):
-    """A difference that a trial has recorded of itself."""
-    return Contrast(metric, {arm: 1})
-
-
-def ratio(metric, of, to):
-    """The logarithm of the ratio of a metric of two arms."""
-    return Contrast(metric, {of: 1, to: -1}, log=True)
+    return difference("test_accuracy", of, minus)
 
 
 def fair(of, to, equal=None):
     """Gates: a baseline that leaves room, rates inside of their list, as many steps in both."""
     equal = equal or to
-    steps = Contrast("steps", {of: 1, equal: -1})
     return [
         leaves_room("single_cosine"),
         *not_at_edge(of, to),
-        Gate(f"as many steps ({of}, {equal})", steps, 0, 0),
+        Gate(f"as many steps ({of}, {equal})", difference("steps", of, equal), 0, 0),
     ]
 
 
-POINTS = {"margin": 0.005, "unit": "points", "scale_by": 100}
 HUANG = (
     "Huang 2017, error % single / no cycle / short runs / snapshots from .1 / from .2: "
     "C100 ResNet-110 28.02 / 26.97 / 26.30 / 25.55 / 24.19, "
@@ -340,10 +329,10 @@ CLAIMS = [
         literature=INDEPENDENT,
         **POINTS | {"margin": 0.01},  # half of what the lecture says
         beside={
-            "naive": own("ensemble_gain", "independent"),
+            "naive": recorded("ensemble_gain", "independent"),
             "against one run five times as long": accuracy("independent", "long_single"),
-            "2 members": own("gain_of_2", "independent"),
-            "10 members": own("gain_of_all", "independent"),
+            "2 members": recorded("gain_of_2", "independent"),
+            "10 members": recorded("gain_of_all", "independent"),
         },
     ),
     Claim(
@@ -353,7 +342,7 @@ CLAIMS = [
         literature=HUANG,
         **POINTS,
         beside={
-            "naive": own("last_member_gain", "cyclic"),
+            "naive": recorded("last_member_gain", "cyclic"),
             "against step decay": accuracy("cyclic", "single_step"),
             "cycles from 0.1": accuracy("cyclic_low", "single_cosine"),
             "cycles from 0.2": accuracy("cyclic_high", "single_cosine"),
@@ -364,8 +353,7 @@ CLAIMS = [
     Claim(
         **E2,
         contrast=ratio("nll", "single_cosine", "cyclic"),
-        margin=0.0488,  # 5 %
-        unit="ratio",
+        **RATIO | {"margin": 0.0488},  # 5 %
         gates=fair("cyclic", "single_cosine"),
         literature="Ashukha 2020: compare likelihoods at the best temperature",
         beside={
@@ -391,8 +379,7 @@ CLAIMS = [
     Claim(
         **E3,
         contrast=ratio("disagreement_per_error", "cyclic", "no_cycle"),
-        margin=0.0953,  # 10 %
-        unit="ratio",
+        **RATIO,
         gates=fair("cyclic", "no_cycle"),
         literature="Huang 2017: snapshots of cycles are less correlated (figures only)",
         beside={
@@ -409,14 +396,13 @@ CLAIMS = [
         beside={
             # The mixed members were chosen among five times as many.
             "naive": accuracy("mixed", "independent"),
-            "gain over the own members": Contrast("ensemble_gain", {"mixed": 1, "repeated": -1}),
+            "gain over the own members": difference("ensemble_gain", "mixed", "repeated"),
         },
     ),
     Claim(
         **E4,
         contrast=ratio("disagreement_per_error", "mixed", "repeated"),
-        margin=0.0953,
-        unit="ratio",
+        **RATIO,
         gates=fair("mixed", "repeated"),
         literature="none given",
         beside={"naive": ratio("disagreement", "mixed", "independent")},

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, evaluate, once, tune
+from lab.contrasts import POINTS, difference, recorded
 from lab.gates import leaves_room, not_at_edge
 
 CELLS = {
@@ -276,7 +277,7 @@ def measure_source(trial, source, pretrained):
 
 def gain(cell, method, over, metric="test_accuracy"):
     """How much better a method is than another in one cell."""
-    return Contrast(metric, {f"{cell}_{method}": 1, f"{cell}_{over}": -1})
+    return difference(metric, f"{cell}_{method}", f"{cell}_{over}")
 
 
 def more_with_much(metric="test_accuracy"):
@@ -287,7 +288,7 @@ def more_with_much(metric="test_accuracy"):
 
 def learned(arm):
     """There was something to transfer: chance is 20 %."""
-    of = Contrast("source_accuracy", {arm: 1})
+    of = recorded("source_accuracy", arm)
     return Gate(f"the source was learned ({arm}): accuracy at least 0.7", of, low=0.7)
 
 
@@ -300,9 +301,7 @@ def claim(id, says, where, margin, literature="none in these terms", **more):
         id=id,
         says=says,
         contrast=more.pop("contrast", None) or gain(*where),
-        margin=margin,
-        unit="points",
-        scale_by=100,
+        **POINTS | {"margin": margin},
         gates=[leaves_room(arms[1]), *not_at_edge(*arms), learned(arms[0]), *more.pop("gates", [])],
         literature=literature,
         beside=beside,
@@ -366,15 +365,13 @@ CLAIMS = [
             id="T2",
             says="Fine-tune with a smaller learning rate than the one used to pretrain",
             under=f"a tenth; {cell.replace('_', ', ')}",
-            contrast=Contrast("lower_rate_gain", {f"{cell}_full": 1}),
-            margin=margin,
-            unit="points",
-            scale_by=100,
+            contrast=recorded("lower_rate_gain", f"{cell}_full"),
+            **POINTS | {"margin": margin},
             gates=[learned(f"{cell}_full")],
             literature="none in these terms",
             beside={
-                "naive": Contrast("lower_rate_gain_chosen_on_test", {f"{cell}_full": 1}),
-                "the same from scratch": Contrast("lower_rate_gain", {f"{cell}_scratch": 1}),
+                "naive": recorded("lower_rate_gain_chosen_on_test", f"{cell}_full"),
+                "the same from scratch": recorded("lower_rate_gain", f"{cell}_scratch"),
             },
         )
         for cell, margin in {"similar_little": 0.01, "similar_much": 0.005}.items()

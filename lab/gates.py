@@ -1,6 +1,7 @@
 """Gates that many experiments need."""
 
-from lab.vocabulary import Contrast, Gate
+from lab.contrasts import recorded
+from lab.vocabulary import Gate
 
 
 def leaves_room(arm: str, most: float = 0.96, metric: str = "test_accuracy") -> Gate:
@@ -9,9 +10,7 @@ def leaves_room(arm: str, most: float = 0.96, metric: str = "test_accuracy") -> 
     >>> leaves_room("plain").failure([0.99, 0.97]).split(" (")[0]
     'gate failed: plain leaves room: test_accuracy at most 0.96'
     """
-    return Gate(
-        f"{arm} leaves room: {metric} at most {most:g}", Contrast(metric, {arm: 1}), high=most
-    )
+    return Gate(f"{arm} leaves room: {metric} at most {most:g}", recorded(metric, arm), high=most)
 
 
 def not_at_edge(*arms: str, metric: str = "tuned_at_edge") -> list[Gate]:
@@ -19,7 +18,7 @@ def not_at_edge(*arms: str, metric: str = "tuned_at_edge") -> list[Gate]:
     return [
         Gate(
             f"at most half of the seeds chose a rate at the edge ({arm})",
-            Contrast(metric, {arm: 1}),
+            recorded(metric, arm),
             high=0.5,
         )
         for arm in arms
