@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 # User text is data: taken literally, passed through the environment, and quoted by the shell.
 # A plain $(NAME) would execute what it holds.
-OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS BACKEND ENGINE LAUNCHER RESULTS DRY
+OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RESULTS DRY
 define literal
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -33,7 +33,7 @@ help: ## the targets, one line each
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'Options: NAME=batch_size [SCALE=quick] [DATA=digits] [MODEL=mlp] [SEEDS=10] [JOBS=2]'
-	@echo '         [BACKEND=tensorflow] [ENGINE=plain] [RESULTS=results] [DRY=1]'
+	@echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [DRY=1]'
 
 setup: $(RUN) ## build .venv from the pinned requirements (every other target does it if missing)
 

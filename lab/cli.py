@@ -13,6 +13,7 @@ BACKENDS = ("tensorflow", "jax")
 LAUNCHERS = ("local",)
 MOST_SEEDS = 1_000  # n is fixed beforehand; nobody means more than this
 MOST_JOBS = 256
+MOST_SECONDS = 10**7  # some months
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model", help="a function of models/")
     run.add_argument("--seeds", help="number of replications; the scale declares one")
     run.add_argument("--jobs", help="worker processes, of one thread each")
+    run.add_argument("--limit", help="seconds a trial may take; else 20 times the slowest so far")
     run.add_argument("--backend", default="tensorflow", help="tensorflow or jax")
     run.add_argument("--engine", default="fused", help="fused, plain or stacked (JAX)")
     run.add_argument("--launcher", default="local", help="local")
@@ -143,12 +145,13 @@ def _experiment(options) -> int:
     seeds = declared if options.seeds is None else _number("SEEDS", options.seeds, MOST_SEEDS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jobs = cores or 1 if options.jobs is None else _number("JOBS", options.jobs, MOST_JOBS)
+    limit = None if options.limit is None else _number("LIMIT", options.limit, MOST_SECONDS)
     results = _results_folder(options.results)
 
     from lab import sweep
 
     return sweep.run(
-        sweep.Order(name, experiment, setting, seeds, jobs, options.engine, results),
+        sweep.Order(name, experiment, setting, seeds, jobs, options.engine, results, limit),
         dry=_flag("DRY", options.dry),
     )
 

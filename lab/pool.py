@@ -1,14 +1,21 @@
-"""A pool of warm worker processes; one that dies takes only its own task with it."""
+"""Warm worker processes, one task at a time each; one that dies takes only its own task with it.
 
+Each worker has a pipe of its own and the driver has one thread. So there is no lock that a killed
+process could hold, and half a message ends as an end of file: with a shared queue a `kill` at the
+wrong moment stops a whole sweep.
+"""
+
+import contextlib
+import math
 import multiprocessing
 import os
 import sys
+import time
+from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from lab import worker
 from lab.fingerprint import THREADS
@@ -16,45 +23,126 @@ from lab.store import Key
 from lab.vocabulary import Setting
 from lab.worker import Outcome
 
+Task = Sequence[Key]
+# A trial may take so many times what the slowest one took, and never less than ten minutes.
+PATIENCE, SHORTEST_LIMIT = 20, 600.0
+FIRST_LIMIT = 3600.0  # where no trial has finished yet
+
 
 def run_all(
-    tasks: Sequence[Sequence[Key]], setting: Setting, engine: str, jobs: int
+    tasks: Sequence[Task], order, slowest: float = 0.0
 ) -> Generator[tuple[Key, Outcome], None, None]:
-    """Run tasks on `jobs` workers and yield each trial as its task finishes.
+    """Run tasks on `order.jobs` workers and yield each trial as its task finishes.
 
-    A task is one trial, or several of one arm that advance together (`lab.sweep.tasks`).
+    A task is one trial, or several of one arm that advance together (`lab.sweep.tasks`). What a
+    worker takes with it when it dies, or runs out of memory, is tried once more, trial by trial.
 
     Closing the generator, or an exception in it (Ctrl-C), stops every worker at once.
+
+    Args:
+        tasks: What to run.
+        order: A `lab.sweep.Order`: setting, engine, jobs, and `limit`, the seconds after which a
+            trial is given up, or None: then it is from what others took.
+        slowest: Seconds of the slowest trial that is known.
     """
-    pool: Any = ProcessPool(
-        max_workers=min(jobs, len(tasks)),
-        initializer=worker.start,
-        initargs=(setting, THREADS),
-        context=_context(setting),
-    )
+    context = _context(order.setting)
+    waiting: deque[Task] = deque(tasks)
+    tried: set[Key] = set()
+    workers: list[_Worker] = []
     try:
-        pending: dict[Any, Sequence[Key]] = {}
-        for keys in tasks:
-            if len(keys) == 1 and engine != "stacked":
-                future = pool.schedule(worker.work, args=(keys[0], engine))
-            else:
-                future = pool.schedule(worker.work_together, args=(keys, engine))
-            pending[future] = keys
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                keys = pending.pop(future)
-                yield from zip(keys, _outcomes(future, len(keys)), strict=True)
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
+        while waiting or any(one.task for one in workers):
+            while waiting and (len(workers) < order.jobs or not all(one.task for one in workers)):
+                free = next((one for one in workers if not one.task), None)
+                if free is None:
+                    free = _Worker(context, order.setting, order.engine)
+                    workers.append(free)
+                free.give(waiting.popleft(), order.limit or _limit(slowest))
+            for one in _next(workers):
+                task, outcomes, alive = one.result()
+                if not alive:
+                    one.stop()
+                    workers.remove(one)
+                elif waiting:  # it works on while the driver writes
+                    one.give(waiting.popleft(), order.limit or _limit(slowest))
+                for key, outcome in zip(task, outcomes, strict=True):
+                    if outcome.lost and key not in tried:
+                        tried.add(key)
+                        waiting.append([key])
+                        continue
+                    slowest = max(slowest, outcome.seconds)
+                    yield key, outcome
     finally:
-        pool.stop()
-        pool.join()
+        for one in workers:
+            one.stop()
 
 
-def _context(setting: Setting):
+class _Worker:
+    """A process, the task it has, and when that must be done."""
+
+    def __init__(self, context, setting: Setting, engine: str):
+        self.task: Task = ()
+        self.deadline = self.limit = math.inf
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=worker.serve, args=(theirs, setting, THREADS, engine), daemon=True
+        )
+        self.process.start()
+        theirs.close()  # so that its end is the end of the file
+
+    def give(self, task: Task, limit: float) -> None:
+        """Start it on a task of so many seconds a trial."""
+        self.task, self.limit = task, limit
+        self.deadline = time.monotonic() + limit * len(task)
+        with contextlib.suppress(OSError):  # it is dead already, which `result` will say
+            self.connection.send(task)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time for its task is over."""
+        return time.monotonic() >= self.deadline
+
+    def result(self) -> tuple[Task, list[Outcome], bool]:
+        """The task it had, what came of it, and whether it can go on."""
+        task, self.task = self.task, ()
+        try:
+            if self.connection.poll():
+                outcomes = self.connection.recv()
+                return task, outcomes, not any(outcome.lost for outcome in outcomes)
+            late = self.late and self.process.is_alive()
+        except (EOFError, OSError):
+            late = False
+        if late:
+            error = f"No result within {self.limit:g} s: stopped. LIMIT= sets the seconds a trial."
+            return task, [Outcome("failed", error=error) for _ in task], False
+        self.process.join(5)  # its pipe may end before it does
+        code = self.process.exitcode or 0
+        how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
+        lost = Outcome("failed", error=f"The worker process ended {how}.", lost=True)
+        return task, [lost for _ in task], False
+
+    def stop(self) -> None:
+        """End it at once. There is nothing in it that is not done again."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _next(workers: Sequence[_Worker]) -> list[_Worker]:
+    """Waits for one that has a result, is dead or is late; returns all that are."""
+    ends = {
+        end: one for one in workers if one.task for end in (one.connection, one.process.sentinel)
+    }
+    left = min(one.deadline for one in ends.values()) - time.monotonic()
+    ready = wait(list(ends), timeout=max(0.0, left))
+    found = [ends[end] for end in ready] + [one for one in ends.values() if one.late]
+    return list(dict.fromkeys(found))
+
+
+def _limit(slowest: float) -> float:
+    return max(SHORTEST_LIMIT, PATIENCE * slowest) if slowest else FIRST_LIMIT
+
+
+def _context(setting: Setting) -> Any:
     """How workers are started: as forks of a server that has imported Keras once.
 
     Not of the driver, whose threads and libraries they would share; and anew where a fork is not
@@ -66,16 +154,3 @@ def _context(setting: Setting):
     context.set_forkserver_preload(["lab.warm"] if setting.model != "none" else ["numpy"])
     os.environ |= worker.environment(setting, THREADS)  # the server's too
     return context
-
-
-def _outcomes(future, count: int) -> list[Outcome]:
-    try:
-        result = future.result()
-        return result if isinstance(result, list) else [result]
-    except ProcessExpired as error:
-        code = error.exitcode or 0
-        how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
-        lost = f"The worker process ended {how}."
-    except Exception as error:
-        lost = f"The trial's result was lost: {error!r}"
-    return [Outcome("failed", error=lost) for _ in range(count)]

@@ -29,6 +29,7 @@ class Progress:
         self.done = self.kept = self.trouble = 0
         self.started = self.said = time.monotonic()
         self.tabled: float | None = None
+        self.slowest = 0.0  # seconds of the slowest trial that is there
         self.measured = Measured(order.name, order.setting)
         self._live: Live | None = None
         self._interim: Table | None = None
@@ -113,6 +114,7 @@ class Progress:
             if planned.state == "cached":
                 manifest, rows = store.read(self.order.results, planned.key)
                 self.measured.add(planned.key.arm, planned.key.seed, rows, manifest)
+                self.slowest = max(self.slowest, float(manifest.get("seconds", 0)))
 
     def _line(self) -> str:
         elapsed = time.monotonic() - self.started

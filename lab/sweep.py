@@ -1,5 +1,6 @@
 """Runs a plan: what is missing goes to the workers, what comes back to the store, then verdicts."""
 
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -27,6 +28,7 @@ class Order:
     jobs: int
     engine: str
     results: Path
+    limit: float | None = None
 
     @property
     def command(self) -> str:
@@ -55,6 +57,7 @@ def run(order: Order, dry: bool = False) -> int:
         if todo:
             bad = _work(order, todo, progress)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; this says how to go on
         progress.interrupted()
         return 130
     except OSError as error:
@@ -73,9 +76,8 @@ def _work(order: Order, todo: list[Planned], progress: Progress) -> int:
 
     described = {planned.key: planned.described for planned in todo}
     together = tasks([planned.key for planned in todo], order.engine)
-    finished = run_all(together, order.setting, order.engine, order.jobs)
     bad = 0
-    with closing(finished), progress.live():
+    with progress.live(), closing(run_all(together, order, progress.slowest)) as finished:
         for key, outcome in finished:
             log = order.results / f"{key.path}.log"
             if outcome.status != "done":

@@ -2,11 +2,13 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import platform
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,7 +23,10 @@ _log = None  # everything this process and its libraries print
 
 @dataclass
 class Outcome:
-    """What came of a trial: status "done", "diverged" or "failed", its rows or its error."""
+    """What came of a trial: status "done", "diverged" or "failed", its rows or its error.
+
+    `lost` is one that says nothing about the trial: its worker died or ran out of memory.
+    """
 
     status: str
     rows: list = field(default_factory=list)
@@ -30,6 +35,7 @@ class Outcome:
     error: str = ""
     log: str = ""
     device: str = ""
+    lost: bool = False
 
 
 def environment(setting: Setting, threads: int) -> dict[str, str]:
@@ -61,6 +67,36 @@ def start(setting: Setting, threads: int) -> None:
 
         backend = keras.backend.backend()
         assert backend == setting.backend, f"this worker has {backend} loaded"
+
+
+def serve(connection, setting: Setting, threads: int, engine: str) -> None:
+    """Be a worker: take tasks from the driver and give it their outcomes, as long as it lives."""
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    try:
+        start(setting, threads)
+        wrong = ""
+    except Exception:
+        wrong = traceback.format_exc()
+    while True:
+        try:
+            keys = connection.recv()
+        except (EOFError, OSError):
+            return
+        if wrong:
+            outcomes = [Outcome("failed", error=wrong) for _ in keys]
+        elif len(keys) == 1 and engine != "stacked":
+            outcomes = [work(keys[0], engine)]
+        else:
+            outcomes = work_together(keys, engine)
+        connection.send(outcomes)
+
+
+def _end_with_the_driver() -> None:
+    """However it ends, and in the middle of a training too."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def work(key: Key, engine: str) -> Outcome:
@@ -128,7 +164,9 @@ def _outcome(trial, error: Exception | None) -> Outcome:
     if isinstance(error, Diverged):
         rows = [*trial.rows, (None, "diverged", 1.0)]
         return Outcome("diverged", rows, spent=trial.spent, error=str(error))
-    return Outcome("failed", error="".join(traceback.format_exception(error)))
+    no_memory = isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__
+    text = "".join(traceback.format_exception(error))
+    return Outcome("failed", error=text, lost=no_memory)
 
 
 def _forget() -> None:
