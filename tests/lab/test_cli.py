@@ -266,6 +266,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(project):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     setting = project.results / "slow/smoke-digits-none-tensorflow/a"
     deadline = time.monotonic() + 60
