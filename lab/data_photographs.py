@@ -1,4 +1,8 @@
-"""Pieces of the two photographs that scikit-learn ships: natural images without a network."""
+"""Pieces of the two photographs that scikit-learn ships: natural images without a network.
+
+A photograph has few regions, four of them for validation: accuracy there may be 10 points off that
+on the test regions. It ranks the arms of one seed, which share the regions, and says no more.
+"""
 
 import functools
 
