@@ -271,7 +271,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(project):
     )
     setting = project.results / "slow/smoke-digits-none-tensorflow/a"
     deadline = time.monotonic() + 60
-    while not (setting / "seed-1.json").exists() and time.monotonic() < deadline:
+    both = [setting / f"seed-{seed}.json" for seed in (0, 1)]  # of two workers: in any order
+    while not all(path.exists() for path in both) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=15)
