@@ -26,7 +26,7 @@ from lab.worker import Outcome
 Task = Sequence[Key]
 # A trial may take so many times what the slowest one took, and never less than ten minutes.
 PATIENCE, SHORTEST_LIMIT = 20, 600.0
-FIRST_LIMIT = 3600.0  # where no trial has finished yet
+FIRST_LIMIT = 3600.0  # where no trial has finished yet, and for a worker to start
 
 
 def run_all(
@@ -62,7 +62,7 @@ def run_all(
                 if not alive:
                     one.stop()
                     workers.remove(one)
-                elif waiting:  # it works on while the driver writes
+                elif waiting and not one.task:  # it works on while the driver writes
                     one.give(waiting.popleft(), order.limit or _limit(slowest))
                 for key, outcome in zip(task, outcomes, strict=True):
                     if outcome.lost and key not in tried:
@@ -81,6 +81,7 @@ class _Worker:
 
     def __init__(self, context, setting: Setting, engine: str):
         self.task: Task = ()
+        self.started = False
         self.deadline = self.limit = math.inf
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
@@ -90,11 +91,15 @@ class _Worker:
         theirs.close()  # so that its end is the end of the file
 
     def give(self, task: Task, limit: float) -> None:
-        """Start it on a task of so many seconds a trial."""
+        """Start it on a task of so many seconds a trial; they count from when it has started."""
         self.task, self.limit = task, limit
-        self.deadline = time.monotonic() + limit * len(task)
+        self._set_deadline()
         with contextlib.suppress(OSError):  # it is dead already, which `result` will say
             self.connection.send(task)
+
+    def _set_deadline(self) -> None:
+        seconds = self.limit * len(self.task) if self.started else FIRST_LIMIT
+        self.deadline = time.monotonic() + seconds
 
     @property
     def late(self) -> bool:
@@ -102,11 +107,15 @@ class _Worker:
         return time.monotonic() >= self.deadline
 
     def result(self) -> tuple[Task, list[Outcome], bool]:
-        """The task it had, what came of it, and whether it can go on."""
+        """The task it had, what came of it, and whether it can go on; at first, that it started."""
         task, self.task = self.task, ()
         try:
             if self.connection.poll():
                 outcomes = self.connection.recv()
+                if outcomes is None:
+                    self.task, self.started = task, True
+                    self._set_deadline()
+                    return (), [], True
                 return task, outcomes, not any(outcome.lost for outcome in outcomes)
             late = self.late and self.process.is_alive()
         except (EOFError, OSError):

@@ -70,13 +70,17 @@ def start(setting: Setting, threads: int) -> None:
 
 
 def serve(connection, setting: Setting, threads: int, engine: str) -> None:
-    """Be a worker: take tasks from the driver and give it their outcomes, as long as it lives."""
+    """Be a worker: take tasks from the driver and give it their outcomes, as long as it lives.
+
+    None, sent first, says that it has started: a backend takes seconds to import.
+    """
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     try:
         start(setting, threads)
         wrong = ""
     except Exception:
         wrong = traceback.format_exc()
+    connection.send(None)
     while True:
         try:
             keys = connection.recv()

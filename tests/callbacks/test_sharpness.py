@@ -9,6 +9,7 @@ from callbacks import (
     hessian_trace,
     top_eigenvalues,
 )
+from tests.tracing import counting
 
 pytestmark = pytest.mark.both_backends
 
@@ -93,14 +94,8 @@ def test_only_the_last_epoch_by_default_and_only_the_measures_asked_for():
 
 
 def test_compiled_once_until_the_model_is_compiled_anew():
-    traces = []
-
-    class Counting(keras.layers.Layer):
-        def call(self, x):
-            traces.append(1)
-            return x
-
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), Counting()])
+    counter, traces = counting()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), counter])
     model.compile(loss="mse")
     probe = SharpnessProbe(X, Y)
     traces.clear()

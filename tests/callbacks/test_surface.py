@@ -4,6 +4,7 @@ import pytest
 
 from callbacks import _backend
 from callbacks._surface import LossSurface, NonFiniteError
+from tests.tracing import counting
 
 pytestmark = pytest.mark.both_backends
 
@@ -168,14 +169,8 @@ def test_layers_with_unusual_gradients():
 
 
 def test_functions_are_traced_once():
-    traces = []
-
-    class Counting(keras.layers.Layer):
-        def call(self, x):
-            traces.append(1)
-            return x
-
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), Counting()])
+    counter, traces = counting()
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), counter])
     model.compile(loss="mse")
     surface = LossSurface(model, X, np.zeros((50, 3)), chunk_size=25)
     traces.clear()
@@ -186,18 +181,13 @@ def test_functions_are_traced_once():
 
 
 def test_other_data_of_the_same_kind_is_not_another_trace():
-    traces = []
-
-    class Counting(keras.layers.Layer):
-        def call(self, x):
-            traces.append(1)
-            return x
+    counter, traces = counting()
 
     def product(model, x, y):
         surface = LossSurface(model, x, y)
         return surface.hessian_vector_product(surface.start, np.ones(surface.size))
 
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), Counting()])
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), counter])
     model.compile(loss="mse")
     y = np.zeros((50, 3))
     first = product(model, X, y)

@@ -109,6 +109,7 @@ def test_a_bad_name_is_one_sentence_and_exit_2(project, name):
         *(("--seeds", value, "whole number") for value in ("0", "-1", "many", "1e9", "1.5", "")),
         *(("--seeds", value, "whole number") for value in ("1000000000", "٣", "9" * 5000)),
         *(("--jobs", value, "whole number") for value in ("0", "-1", "many", "1000000000")),
+        *(("--limit", value, "whole number") for value in ("0", "-1", "1.5", "long")),
         ("--scale", "quik", "did you mean 'quick'?"),
         ("--data", "digit", "Did you mean digits?"),
         ("--data", "../x", "unknown"),

@@ -60,6 +60,16 @@ def test_each_takes_only_its_own_trial_and_is_tried_twice_but_for_a_late_one(pro
     }
 
 
+def test_the_time_to_start_a_worker_is_not_the_first_trials(project):
+    """A limit shorter than the import of TensorFlow once failed every first trial."""
+    source = (project.folder / "lab/worker.py").read_text()
+    slow = source.replace("        start(setting, threads)\n", "        time.sleep(3)\n", 1)
+    assert slow != source
+    (project.folder / "lab/worker.py").write_text(slow)
+    done = project.run("toy", "--limit", "2")
+    assert done.returncode == 0, done.stdout
+
+
 SLEEPS = """
 import time
 from lab import Experiment
