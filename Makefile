@@ -1,13 +1,13 @@
 # Lecture Lab. Every target is one `python -m lab` command with the same options.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list experiment report data test lint format bench compact doctor clean
+.PHONY: help setup list experiment report watch data test lint format bench compact doctor clean
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # User text is data: taken literally, passed through the environment, and quoted by the shell.
 # A plain $(NAME) would execute what it holds.
-OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RESULTS DRY
+OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RESULTS DRY PORT
 define literal
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -41,10 +41,13 @@ list: $(RUN) ## every experiment, its claims and their last verdicts
 	@$(PY) -m lab list $(call pass,RESULTS)
 
 experiment: $(RUN) $(BACKEND_READY) ## run what is missing of NAME=..., print verdicts, leave CSV and figures
-	@$(PY) -m lab experiment --name="$$NAME" $(call pass,$(filter-out NAME,$(OPTIONS)))
+	@$(PY) -m lab experiment --name="$$NAME" $(call pass,$(filter-out NAME PORT,$(OPTIONS)))
 
-report: $(RUN) ## rebuild every table and figure from the CSV files alone
+report: $(RUN) ## rebuild every table, figure and page from the CSV files alone
 	@$(PY) -m lab report $(call pass,RESULTS)
+
+watch: $(RUN) ## serve the page while experiments run, on this machine only
+	@$(PY) -m lab watch $(call pass,RESULTS PORT)
 
 data: $(RUN) ## download and prepare DATA=... with TensorFlow Datasets
 	@$(PY) -m lab data --data="$$DATA"

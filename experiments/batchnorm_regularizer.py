@@ -321,9 +321,11 @@ FIGURES = [
         "ghost_size",
         "matched_accuracy_gap",
         "examples normalized together, of an SGD batch of 128",
-        "accuracy gap at equal training loss: training - test",
+        "accuracy gap at equal training loss, points",
         arms=tuple(GHOSTS),
+        y_scale=100,
         log_x=True,
+        joined=True,
     ),
 ]
 EXPERIMENT = Experiment(

@@ -29,6 +29,7 @@ import math
 from lab import Claim, Curves, Experiment, Fit, Scatter, tune
 from lab.contrasts import POINTS, difference, recorded
 from lab.gates import leaves_room, not_at_edge
+from lab.vocabulary_figures import Heatmap
 
 SCHEDULES = ("constant", "step", "cosine")
 ARMS = {
@@ -309,6 +310,28 @@ CLAIMS = [
     ),
 ]
 FIGURES = [
+    Heatmap(
+        "gain_by_schedule",
+        "What each average gains over the last iterate, by learning-rate schedule",
+        "points of test accuracy",
+        {
+            panel: {
+                says: {schedule: recorded(f"{kind}_{name}", schedule) for schedule in SCHEDULES}
+                for name, says in {
+                    "uniform": "all steps",
+                    **{name: f"horizon {horizon:,}" for name, horizon in HORIZONS.items()},
+                    "swa": f"last {TAIL:.0%} of steps",
+                }.items()
+            }
+            for panel, kind in {
+                "naive: rate of the last iterate, statistics as left": "naive_gain",
+                "own rates, statistics recomputed": "gain",
+            }.items()
+        },
+        x_label="learning-rate schedule",
+        y_label="average over",
+        scale_by=100,
+    ),
     Curves(
         "gain_over_horizon",
         "What an exponential average gains over the last iterate",
@@ -342,9 +365,11 @@ FIGURES = [
         "The gain of the same averaged weights, reported and real",
         "same_weights_gain_ema_99",
         "naive_gain_ema_99",
-        "gain with batch-norm statistics recomputed in both",
-        "gain with the statistics that the training left",
+        "gain with batch-norm statistics recomputed in both, points",
+        "gain with the statistics that the training left, points",
         arms=tuple(ARMS),
+        x_scale=100,
+        y_scale=100,
     ),
 ]
 EXPERIMENT = Experiment(

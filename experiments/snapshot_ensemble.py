@@ -28,6 +28,7 @@ import functools
 from lab import Claim, Curves, Experiment, Fit, Gate, Scatter, evaluate, tune
 from lab.contrasts import POINTS, RATIO, difference, ratio, recorded
 from lab.gates import leaves_room, not_at_edge
+from lab.vocabulary_figures import cosine_cycles
 
 ARMS = {
     "single_cosine": {"schedule": "cosine"},
@@ -428,15 +429,17 @@ FIGURES = [
             "validation accuracy": [(arm, arm, "course_val_accuracy") for arm in WATCHED],
         },
         marks={f"snapshot {k}": k for k in range(1, CYCLES + 1)},
+        laws={"learning rate": ("cosine cycles", "cyclic", "learning_rate", cosine_cycles)},
     ),
     Scatter(
         "members_and_disagreement",
         "Are members good, and do they differ?",
         "member_accuracy",
         "disagreement_per_error",
-        "mean test accuracy of the members",
+        "mean test accuracy of the members, %",
         "disagreement of two members / mean test error",
         arms=ENSEMBLES,
+        x_scale=100,
     ),
 ]
 EXPERIMENT = Experiment(

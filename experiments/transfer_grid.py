@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, evaluate, once, tune
 from lab.contrasts import POINTS, difference, recorded
 from lab.gates import leaves_room, not_at_edge
+from lab.vocabulary_figures import Heatmap
 
 CELLS = {
     f"{target}_{size}": {"target": target, "size": size}
@@ -392,6 +393,42 @@ CLAIMS = [
 ]
 SHOWN = ("full", "last2", "lp_ft", "probe_top", "probe_early", "scratch")
 FIGURES = [
+    Heatmap(
+        "grid",
+        "The lecture's grid: which way to transfer wins where",
+        "points of test accuracy",
+        {
+            f"{says} over {than}": {
+                target: {size: gain(f"{target}_{size}", *arms) for size in ("little", "much")}
+                for target in ("similar", "different")
+            }
+            for (says, than), arms in {
+                ("all fine-tuned", "probe on top"): ("full", "probe_top"),
+                ("probe of early features", "on top"): ("probe_early", "probe_top"),
+                ("pretrained (LP-FT)", "scratch, 10 x the steps"): ("lp_ft", "scratch_10x"),
+            }.items()
+        },
+        x_label="target data",
+        y_label="to the source",
+        scale_by=100,
+    ),
+    Heatmap(
+        "accuracy_by_cell",
+        "What each way to transfer reaches at its own learning rate",
+        "% test accuracy",
+        {
+            "": {
+                method: {
+                    cell.replace("_", ", "): Contrast("test_accuracy", {f"{cell}_{method}": 1})
+                    for cell in CELLS
+                }
+                for method in METHODS
+            }
+        },
+        x_label="target data, and how much of it",
+        scale_by=100,
+        effects=False,
+    ),
     Curves(
         "accuracy_by_rate",
         "What each way to transfer reaches, by learning rate",
@@ -404,7 +441,7 @@ FIGURES = [
         },
         log_x=True,
         marks={"the pretraining's rate": 1.0},
-    )
+    ),
 ]
 EXPERIMENT = Experiment(
     title="Transfer: little or much data, similar or different",

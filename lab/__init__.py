@@ -18,6 +18,7 @@ from lab.vocabulary import (
     Curves,
     Experiment,
     Gate,
+    Heatmap,
     RankCorrelation,
     Scatter,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Experiment",
     "Fit",
     "Gate",
+    "Heatmap",
     "RankCorrelation",
     "Scatter",
     "evaluate",

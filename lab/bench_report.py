@@ -81,15 +81,15 @@ def figure(found: Sequence[Mapping[str, Any]]) -> bytes:
                 range(len(rows)), [ratio - 1 for ratio in ratios], left=1,
                 color=[colours[row["way"]] for row in rows],
             )  # fmt: skip
-            axes.bar_label(bars, [f" {ratio:.3g}" for ratio in ratios], fontsize=8)
-            axes.set_yticks(range(len(rows)), [_plain(row["way"]) for row in rows], fontsize=8)
+            axes.bar_label(bars, [f" {ratio:.3g}" for ratio in ratios])
+            axes.set_yticks(range(len(rows)), [_plain(row["way"]) for row in rows])
             axes.set_ylim(len(rows) - 0.4, -0.6)
-            axes.axvline(1, color="black", lw=1)
+            axes.axvline(1, color=figures.INK, lw=1)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.margins(x=0.1)
             axes.grid(False, axis="y")
-            axes.set_title(f"{benchmark}, {threads} thread{'s' * (int(threads) > 1)}", fontsize=10)
+            axes.set_title(f"{benchmark}, {threads} thread{'s' * (int(threads) > 1)}")
         axes_of[-1].set_xlabel("times as fast as plain fit (sweep: as the shell loop), log scale")
     return figures.svg(drawn)
 

@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     results(run)
     results(command("list", _list, "every experiment, its claims and their last verdicts"))
     results(command("report", _report, "rebuild tables and figures from the trials' files"))
+    watch = command("watch", _watch, "serve the page on this machine, drawn anew as trials land")
+    watch.add_argument("--port", help="where to serve it")
+    results(watch)
     results(command("compact", _compact, "compress the trials' files; they are read as before"))
     command("data", _data, "download and prepare a TFDS data set").add_argument(
         "--data", required=True, help="its TFDS name"
@@ -173,6 +176,13 @@ def _report(options) -> int:
         return _say(error, FAILED)
     print(report.summary(results))
     return DONE
+
+
+def _watch(options) -> int:
+    from lab import watch
+
+    port = None if options.port is None else _number("PORT", options.port, 65535)
+    return watch.serve(_results_folder(options.results), port)
 
 
 def _compact(options) -> int:

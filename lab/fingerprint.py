@@ -20,7 +20,8 @@ from lab.vocabulary import Experiment, Setting
 
 PACKAGES = ("callbacks", "experiments", "lab", "models")
 # These declare and judge; no row depends on them.
-NOT_IN_ROWS = ("lab", "lab.vocabulary", "lab.stats", "lab.discovery")
+FIGURES = "lab.vocabulary_figures"
+NOT_IN_ROWS = ("lab", "lab.vocabulary", FIGURES, "lab.stats", "lab.discovery")
 DATA_PACKAGE = {"digits": "scikit-learn", "mnist1d": "mnist1d"}
 THREADS = 1  # of every worker: results depend on it (trap 16)
 
@@ -154,7 +155,8 @@ def _home(package: str, name: str) -> str:
 def _code(tree: ast.Module, leaf: bool) -> str:
     """The code without docstrings, comments and layout.
 
-    Of a `leaf`, which no other module imports, also without constants its functions do not read.
+    Of a `leaf`, which no other module imports, also without constants its functions do not read,
+    and without the import of figures.
     """
     body = tree.body
     if leaf:
@@ -165,6 +167,8 @@ def _code(tree: ast.Module, leaf: bool) -> str:
                 break
             read |= _names(kept)
         body = [n for n in body if not isinstance(n, ast.Assign) or _targets(n) & read]
+        # Nor is a kind of figure that the experiment begins to use.
+        body = [n for n in body if not (isinstance(n, ast.ImportFrom) and n.module == FIGURES)]
     tree = ast.Module(body=body, type_ignores=[])
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab import store
+from lab import inert, store
 from lab.stats import Judgement
 from lab.vocabulary import Setting
 
@@ -28,10 +28,11 @@ def save(results: Path, verdicts: Iterable) -> None:
         s, j = v.setting, v.judgement
         where = [v.experiment, v.claim.id, s.scale, s.data, s.model, s.backend, v.claim.metric]
         numbers = [_cell(x) for x in (j.effect, j.low, j.high, v.p, v.claim.margin)]
-        rows.append([*where, j.n, *numbers, j.verdict, j.reason])
+        where = [inert.spreadsheet(cell) for cell in where]
+        rows.append([*where, j.n, *numbers, j.verdict, inert.spreadsheet(j.reason)])
         for label, other in v.beside.items():
             numbers = [_cell(x) for x in (other.effect, other.low, other.high)]
-            beside.append([*where, label, other.n, *numbers])
+            beside.append([*where, inert.spreadsheet(label), other.n, *numbers])
     for name, columns, table in (
         (VERDICTS, VERDICT_COLUMNS, rows),
         (COMPARISONS, COMPARISON_COLUMNS, beside),
@@ -68,7 +69,9 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            return list(reader) if tuple(reader.fieldnames or ()) == columns else []
+            if tuple(reader.fieldnames or ()) != columns:
+                return []
+            return [{c: inert.as_written(row[c] or "") for c in columns} for row in reader]
     except (OSError, csv.Error, UnicodeDecodeError):
         return []
 

@@ -1,6 +1,6 @@
 """All that was measured for one experiment in one setting, read from its files."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,17 +72,25 @@ def _has(values: Values, contrast: AnyContrast) -> bool:
     return all(need in values for need in contrast.needs())
 
 
-def load(results: Path, keys: Iterable[store.Key]) -> list[Measured]:
-    """Read trials, grouped by experiment and setting, broken ones named and left out."""
+def load(
+    results: Path,
+    keys: Iterable[store.Key],
+    believed: Callable[[store.Key, list, str], object] = lambda *_: None,
+) -> list[Measured]:
+    """Read trials, grouped by experiment and setting, broken ones named and left out.
+
+    Each file is read once; `believed` is told of every trial that counts: key, rows, CSV text.
+    """
     groups: dict[tuple[str, Setting], Measured] = {}
     for key in keys:
         group = groups.setdefault(
             (key.experiment, key.setting), Measured(key.experiment, key.setting)
         )
         try:
-            manifest, rows = store.read(results, key)
-        except (store.Broken, ValueError) as error:
+            manifest, rows, text = store.read_with_text(results, key)
+        except store.Broken as error:
             group.broken.append(str(error))
             continue
         group.add(key.arm, key.seed, rows, manifest)
+        believed(key, rows, text)
     return list(groups.values())

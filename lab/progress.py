@@ -1,5 +1,6 @@
 """What the terminal shows of a sweep: the plan, a calm line of progress, interim effects."""
 
+import math
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lab.measured import Measured
 
 # Seconds between lines, and between tables of effects, where the output is no terminal.
 LINE_EVERY, TABLE_EVERY = 15.0, 60.0
+BAR = 5  # characters of an arm's bar
 
 
 class Progress:
@@ -31,6 +33,7 @@ class Progress:
         self.tabled: float | None = None
         self.slowest = 0.0  # seconds of the slowest trial that is there
         self.measured = Measured(order.name, order.setting)
+        self.there = Counter(p.key.arm for p in plan if p.state == "cached")  # trials of each arm
         self._live: Live | None = None
         self._interim: Table | None = None
 
@@ -84,6 +87,7 @@ class Progress:
         """Take in one trial's outcome."""
         self.done += 1
         self.kept += outcome.status != "failed"
+        self.there[key.arm] += outcome.status != "failed"
         if outcome.status == "done":
             self.measured.add(key.arm, key.seed, outcome.rows, {})
         else:
@@ -127,8 +131,37 @@ class Progress:
         return f"{self.done}/{self.total} trials in {elapsed_text}{left}{trouble}"
 
     def _panel(self):
-        bar = ProgressBar(total=max(1, self.total), completed=self.done, width=40)
-        return Group(bar, Text(f" {self._line()}"), self._interim or Text(""))
+        bar = ProgressBar(
+            max(1, self.total), self.done, self.console.width // 3, complete_style="cyan"
+        )
+        head = Table.grid(padding=(0, 1))
+        head.add_row(bar, Text(self._line()))
+        interim = self._interim or Table(box=None)
+        arms = self._arms(self.console.height - interim.row_count - 8)
+        return Group(Text(""), head, Text(""), arms, Text(""), interim)
+
+    def _arms(self, most: int):
+        """What is there of each arm, in as many columns as fit; in a line if rows are too few."""
+        arms = Counter(planned.key.arm for planned in self.plan)
+        widest = max(map(len, arms)) + BAR + len(" 100/100   ")
+        down = math.ceil(len(arms) / max(1, self.console.width // widest))
+        if down > most:
+            ended = sum(self.there[arm] == count for arm, count in arms.items())
+            begun = sum(0 < self.there[arm] < count for arm, count in arms.items())
+            waiting = len(arms) - ended - begun
+            return Text(f"arms: {ended} done, {begun} begun, {waiting} waiting")
+        cells = [
+            (
+                Text(arm, style="" if self.there[arm] else "dim"),
+                ProgressBar(count, self.there[arm], BAR, complete_style="cyan"),
+                Text(f"{self.there[arm]}/{count}  ", style="dim"),
+            )
+            for arm, count in arms.items()
+        ]
+        table = Table.grid(padding=(0, 1))
+        for row in range(down):
+            table.add_row(*(part for cell in cells[row::down] for part in cell))
+        return table
 
     def _effects(self) -> Table | None:
         from lab.stats import judge
@@ -137,7 +170,7 @@ class Progress:
             title="interim, not a verdict", title_justify="left", box=None, pad_edge=False
         )
         for heading in ("claim", "measure", "effect so far", "seeds"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=True, min_width=5)
         for claim in self.order.experiment.claims:
             values = list(self.measured.per_seed(claim.contrast).values())
             if values:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lab import discovery, ledger, store, wording
-from lab.vocabulary import Claim
+from lab.vocabulary import Claim, Setting
 
 START, END = "<!-- ledger: written by make report RESULTS=results/reference -->", "<!-- /ledger -->"
 REFERENCE = Path("results") / "reference"
@@ -48,7 +48,7 @@ def _claims(rows) -> list[tuple[str, Claim]]:
 
 
 def _setting(row) -> str:
-    return f"{row['data']}, {row['model']} ({row['scale']}, {row['backend']})"
+    return wording.setting(Setting(row["scale"], row["data"], row["model"], row["backend"]))
 
 
 def _key(row) -> tuple:

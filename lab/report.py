@@ -4,55 +4,94 @@ import hashlib
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab import discovery, ledger, store
+from lab import discovery, inert, ledger, store
 from lab.vocabulary import Experiment
 
+if TYPE_CHECKING:
+    from lab.sections import Section
+    from lab.tabular import Table
+
+REFERENCE = discovery.ROOT / "results" / "reference"  # committed; shown beside one's own
 STAMP = ".report.json"  # what the derived files were made from; deleting it only costs time
 
 
 def write(results: Path) -> bool:
     """Rebuild the derived files unless they are current. Returns whether it did."""
     keys = list(store.trials(results))
-    inputs = _inputs(results, keys)
+    committed = reference(results)
+    inputs = _inputs(results, keys, committed)
     if _current(results, inputs):
         return False
-    from lab.measured import load
-    from lab.verdicts import judge_all
+    from lab import markdown, page, report_tables
+    from lab.sections import verdicts
 
-    sections: list[dict[str, Any]] = []
-    made: list[str] = []
-    for name in sorted({key.experiment for key in keys}):
-        experiment = _known(name)
-        groups = load(results, [key for key in keys if key.experiment == name])
-        _write_rows(results, name, keys)
-        made.append(f"{name}.csv")
-        for measured in groups:
-            known = experiment is not None and measured.setting.scale in experiment.scales
-            verdicts = judge_all(name, experiment, measured) if experiment and known else []
-            pictures = _pictures(results, experiment if known else None, measured, verdicts)
-            made += [picture["path"] for picture in pictures]
-            sections.append(
-                {
-                    "name": name,
-                    "experiment": experiment,
-                    "measured": measured,
-                    "verdicts": verdicts,
-                    "pictures": pictures,
-                    "command": command(name, experiment, measured.setting),
-                }
-            )
-    ledger.save(results, [verdict for section in sections for verdict in section["verdicts"]])
-    from lab.markdown import render
-
-    store.write_atomically(results / "REPORT.md", render(sections).encode())
-    made += [ledger.VERDICTS, ledger.COMPARISONS, "REPORT.md"]
+    rows = {f"{key.experiment}.csv": _Rows() for key in keys}
+    sections = gather(
+        results, keys, _pictures, lambda key, *trial: rows[f"{key.experiment}.csv"].add(key, *trial)
+    )
+    for path, experiment_rows in rows.items():
+        store.write_atomically(results / path, experiment_rows.text().encode())
+    every = verdicts(sections)
+    made = set(rows)
+    made |= {picture["path"] for section in sections for picture in section.pictures}
+    made |= {ledger.VERDICTS, ledger.COMPARISONS, "REPORT.md", "report.html"}
+    ledger.save(results, every)
+    made |= _write_table(results, "tables", report_tables.ledger(every))
+    for section in sections:
+        for table in section.tables.values():
+            made |= _write_table(results, f"tables/{section.folder}", table)
+    store.write_atomically(results / "REPORT.md", markdown.render(sections).encode())
+    store.write_atomically(results / "report.html", page.render(sections, committed).encode())
     stamp = json.dumps({"inputs": inputs, "made": sorted(made)}, indent=1)
     store.write_atomically(results / STAMP, stamp.encode())
     return True
+
+
+def gather(
+    results: Path,
+    keys: Sequence[store.Key],
+    pictures: Callable = lambda *_: [],
+    believed: Callable = lambda *_: None,
+) -> "list[Section]":
+    """What there is to show of some trials, by experiment and setting; writes nothing itself.
+
+    Args:
+        results: The folder of the results.
+        keys: The trials.
+        pictures: What draws the figures of a section; by default there are none.
+        believed: Told of every trial that counts: key, rows, CSV text.
+    """
+    from lab.measured import load
+    from lab.sections import Section
+    from lab.verdicts import judge_all
+
+    experiments = {name: _known(name) for name in sorted({key.experiment for key in keys})}
+    sections = []
+    for measured in load(results, keys, believed):
+        name, setting = measured.experiment, measured.setting
+        experiment = experiments[name]
+        judgeable = experiment if experiment and setting.scale in experiment.scales else None
+        verdicts = judge_all(name, judgeable, measured) if judgeable else []
+        drawn = pictures(results, judgeable, measured, verdicts)
+        words = _again(name, judgeable, measured)
+        sections.append(Section(name, experiment, measured, verdicts, drawn, words))
+    return sections
+
+
+def drawn(results: Path, experiment, measured, verdicts) -> list[dict[str, Any]]:
+    """Name, title, caption, alt, path below `results`, SVG and figure of each; writes nothing."""
+    from lab import figures
+
+    folder = f"figures/{measured.experiment}/{measured.setting.folder}"
+    return [
+        {field: getattr(made, field) for field in ("name", "title", "caption", "alt", "figure")}
+        | {"path": f"{folder}/{made.name}.svg", "svg": figures.svg(made.figure)}
+        for made in figures.draw(experiment, measured, verdicts)
+    ]
 
 
 def summary(results: Path) -> str:
@@ -64,7 +103,7 @@ def summary(results: Path) -> str:
     for row in rows:
         counts[row["verdict"]] += 1
     said = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    return f"{len(rows)} verdicts: {said}\nreport: {results / 'REPORT.md'}"
+    return f"{len(rows)} verdicts: {said}\nreport: {results / 'report.html'}"
 
 
 def command(name: str, experiment: Experiment | None, setting, **more) -> str:
@@ -84,13 +123,27 @@ def command(name: str, experiment: Experiment | None, setting, **more) -> str:
     return "make experiment " + " ".join(map(shlex.quote, words))
 
 
+def _again(name: str, experiment: Experiment | None, measured) -> str:
+    """The command for what was measured: also its seeds and engine, if they are not the usual."""
+    more = {}
+    manifests = measured.manifests.values()
+    seeds = max((manifest.get("declared_seeds", 0) for manifest in manifests), default=0)
+    usual = experiment.scales[measured.setting.scale]["seeds"] if experiment else 0
+    if seeds and seeds != usual:
+        more["SEEDS"] = str(seeds)
+    engines = {str(manifest.get("engine", "fused")) for manifest in manifests}
+    if engines and "fused" not in engines:
+        more["ENGINE"] = min(engines)
+    return command(name, experiment, measured.setting, **more)
+
+
 def _known(name: str) -> Experiment | None:
     return discovery.load_experiment(name) if name in discovery.experiment_names() else None
 
 
-def _inputs(results: Path, keys: Sequence[store.Key]) -> str:
+def _inputs(results: Path, keys: Sequence[store.Key], committed) -> str:
     """A digest of everything the derived files depend on."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(committed).encode())
     for key in keys:
         for ending in ("json", "csv"):
             path = store.present(results / f"{key.path}.{ending}")
@@ -110,28 +163,47 @@ def _current(results: Path, inputs: str) -> bool:
         return False
 
 
-def _write_rows(results: Path, name: str, keys: Sequence[store.Key]) -> None:
-    """All trials of an experiment as one file; broken ones are left out."""
-    parts = [",".join(store.COLUMNS).encode() + b"\n"]
-    for key in keys:
-        if key.experiment == name:
-            try:
-                _, rows = store.read(results, key)
-            except (store.Broken, ValueError):
-                continue
-            parts.append(store.encode(key, rows).split(b"\n", 1)[1])
-    store.write_atomically(results / f"{name}.csv", b"".join(parts))
+class _Rows:
+    """All trials of an experiment as one CSV text; broken ones are not among them."""
+
+    def __init__(self):
+        self.parts = [",".join(store.COLUMNS) + "\n"]
+
+    def add(self, key: store.Key, rows, text: str) -> None:
+        """Take in one trial, as it was written unless a spreadsheet would compute its metrics."""
+        harmless = {metric: inert.spreadsheet(metric) for _, metric, _ in rows}
+        if any(metric != said for metric, said in harmless.items()):
+            rows = [(epoch, harmless[metric], value) for epoch, metric, value in rows]
+            text = store.encode(key, rows).decode()
+        self.parts.append(text.partition("\n")[2])
+
+    def text(self) -> str:
+        """The file."""
+        return "".join(self.parts)
+
+
+def _write_table(results: Path, folder: str, table: "Table") -> set[str]:
+    """A table in every form; returns their paths below the results."""
+    forms = {"csv": table.csv(), "tex": table.latex(), "md": table.markdown()}
+    paths = {f"{folder}/{table.name}.{ending}": text for ending, text in forms.items()}
+    for path, text in paths.items():
+        store.write_atomically(results / path, text.encode())
+    return set(paths)
+
+
+def reference(results: Path) -> list[dict[str, str]]:
+    """What the committed results say, to be shown beside others."""
+    return [] if results.resolve() == REFERENCE else ledger.verdicts(REFERENCE)
 
 
 def _pictures(results: Path, experiment, measured, verdicts) -> list[dict[str, Any]]:
-    """Draw and save; returns name, title, caption, alt, path below results, and svg of each."""
+    """Draw and save."""
     from lab import figures
 
-    pictures = []
-    for drawn in figures.draw(experiment, measured, verdicts):
-        path = f"figures/{measured.experiment}/{measured.setting.folder}/{drawn.name}.svg"
-        content = figures.svg(drawn.figure)
-        store.write_atomically(results / path, content)
-        said = {field: getattr(drawn, field) for field in ("name", "title", "caption", "alt")}
-        pictures.append(said | {"path": path, "svg": content})
+    pictures = drawn(results, experiment, measured, verdicts)
+    for picture in pictures:
+        path = results / picture["path"]
+        store.write_atomically(path, picture["svg"])
+        # For slides; nothing else depends on it.
+        store.write_atomically(path.with_suffix(".png"), figures.png(picture.pop("figure")))
     return pictures

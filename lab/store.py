@@ -133,21 +133,35 @@ def read(results: Path, key: Key) -> tuple[dict, list[tuple[int | None, str, flo
     Raises:
         Broken: If they are missing or must not be believed.
     """
+    return read_with_text(results, key)[:2]
+
+
+def read_with_text(results: Path, key: Key) -> tuple[dict, list, str]:
+    """Manifest, rows and the text of the CSV file they were read from.
+
+    Raises:
+        Broken: If they are missing or must not be believed.
+    """
     manifest, content = _load(results, key)
     if manifest is None:
         raise Broken(f"{key.path}.json: missing")
     rows = []
-    lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
-    for number, line in enumerate(lines, start=1):
-        expected = list(COLUMNS) if number == 1 else list(key.cells)
-        if line[: len(expected)] != expected or len(line) != len(COLUMNS):
-            raise Broken(f"{key.path}.csv line {number}: not a row of this trial")
-        if number > 1:
+    number, cells = 1, list(key.cells)
+    try:
+        text = content.decode("utf-8")
+        lines = csv.reader(io.StringIO(text, newline=""))
+        if next(lines, list(COLUMNS)) != list(COLUMNS):
+            raise ValueError("not a row of this trial")
+        for number, line in enumerate(lines, start=2):  # noqa: B007  (the error names it)
+            if line[:-3] != cells:
+                raise ValueError("not a row of this trial")
             epoch, metric, value = line[-3:]
             rows.append((int(epoch) if epoch else None, metric, float(value)))
+    except (ValueError, csv.Error) as error:
+        raise Broken(f"{key.path}.csv line {number}: {error}") from error
     if len(rows) != manifest.get("rows"):
         raise Broken(f"{key.path}.csv: {len(rows)} rows, manifest says {manifest.get('rows')}")
-    return manifest, rows
+    return manifest, rows, text
 
 
 def trials(results: Path, experiment: str | None = None) -> Iterator[Key]:

@@ -36,7 +36,8 @@ def show(results: Path, name: str, experiment: Experiment, setting: Setting) -> 
     for what, path in (
         ("rows", results / f"{name}.csv"),
         ("verdicts", results / ledger.VERDICTS),
-        ("report", results / "REPORT.md"),
+        ("report", results / "report.html"),
+        ("Markdown", results / "REPORT.md"),
         ("figures", results / "figures" / name / setting.folder),
     ):
         console.print(f"{what:>9}: {escape(str(path))}", soft_wrap=True)

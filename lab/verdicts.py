@@ -38,6 +38,7 @@ class Verdict:
 def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Verdict]:
     """Judge every claim of an experiment in one setting."""
     declared, looks = measured.declared(experiment.scales[measured.setting.scale]["seeds"])
+    mixed = measured.mixed()
     alpha = ALPHA / looks  # more seeds after a look at fewer: each look costs its share
     differences = [measured.per_seed(claim.contrast) for claim in experiment.claims]
     first = [
@@ -52,7 +53,7 @@ def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Ver
     ):
         judgement = judge(list(values.values()), claim.margin, level)
         gates = tuple((gate.says, _gate(measured, gate)) for gate in claim.gates)
-        obstacle = _obstacle(measured, claim, len(values), declared, [g for _, g in gates])
+        obstacle = _obstacle(measured, mixed, claim, len(values), declared, [g for _, g in gates])
         if obstacle:
             judgement = replace(judgement, verdict=obstacle[0], reason=obstacle[1])
         beside = {
@@ -85,9 +86,9 @@ def _gate(measured: Measured, gate) -> str | None:
     return gate.failure(list(measured.per_seed(gate.of).values()))
 
 
-def _obstacle(measured, claim, n, declared, failures) -> tuple[str, str] | None:
+def _obstacle(measured, mixed, claim, n, declared, failures) -> tuple[str, str] | None:
     """What stands before any verdict, the gravest first."""
-    if mixed := measured.mixed():
+    if mixed:
         return "invalid", mixed
     diverged = [(arm, seed) for arm, seed in sorted(measured.diverged) if arm in claim.arms]
     if diverged:

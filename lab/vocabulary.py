@@ -10,6 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from lab.vocabulary_figures import (  # noqa: F401 - these words are read from here as well
+    AnyFigure,
+    Curves,
+    Heatmap,
+    Scatter,
+)
+
 # A metric of one arm, for one seed. Contrasts and gates read tables of these.
 ArmMetric = tuple[str, str]
 Values = Mapping[ArmMetric, float]
@@ -176,44 +183,6 @@ class Claim:
         return tuple(dict.fromkeys(arm for one in each for arm in one.arms))
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """One point per trial: metric `x` against metric `y`, coloured by arm."""
-
-    name: str
-    title: str
-    x: str
-    y: str
-    x_label: str
-    y_label: str
-    arms: Sequence[str] = ()
-    log_x: bool = False
-    log_y: bool = False
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Metrics of `Trial.record_curve` against their coordinate: mean and range over seeds.
-
-    Args:
-        name: File name of the figure, without ending.
-        title: What it shows, as a sentence.
-        x_label: Label and unit of the coordinate.
-        panels: For each panel its y label and its lines: (label, arm, metric).
-        log_x: Whether the coordinate is drawn on a logarithmic scale.
-        log_y: The same for the values.
-        marks: Coordinates to mark with a vertical line, by label.
-    """
-
-    name: str
-    title: str
-    x_label: str
-    panels: Mapping[str, Sequence[tuple[str, str, str]]]
-    log_x: bool = False
-    log_y: bool = False
-    marks: Mapping[str, float] = field(default_factory=dict)
-
-
 Settings = Mapping[str, Any]
 
 
@@ -232,7 +201,7 @@ class Experiment:
     scales: Mapping[str, Settings]
     claims: Sequence[Claim]
     run: Callable
-    figures: Sequence[Scatter | Curves] = ()
+    figures: Sequence[AnyFigure] = ()
     data: str = "digits"
     model: str = "mlp"
 
@@ -256,12 +225,7 @@ class Experiment:
                 self._check_arms(f"Claim {claim.id!r}", contrast.arms)
         for figure in self.figures:
             check_name("Figure", figure.name)
-            drawn = (
-                figure.arms
-                if isinstance(figure, Scatter)
-                else [arm for lines in figure.panels.values() for _, arm, _ in lines]
-            )
-            self._check_arms(f"Figure {figure.name!r}", drawn)
+            self._check_arms(f"Figure {figure.name!r}", figure.arms_drawn)
 
     def _check_arms(self, who: str, arms: Sequence[str]) -> None:
         unknown = [arm for arm in arms if arm not in self.arms]

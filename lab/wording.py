@@ -3,7 +3,7 @@
 import math
 
 from lab.stats import Judgement
-from lab.vocabulary import Claim
+from lab.vocabulary import Claim, Setting
 
 # Shape as well as colour: a verdict must survive grey printing and colour blindness.
 SHAPES = {
@@ -55,6 +55,11 @@ def effect(claim: Claim, judged: Judgement) -> str:
     if not math.isnan(judged.low):
         text += f" [{quantity(claim, judged.low)}, {quantity(claim, judged.high)}]"
     return text if claim.unit == "ratio" else f"{text} {claim.unit}"
+
+
+def setting(where: Setting) -> str:
+    """Data and model, then how they were run: "digits, mlp (quick, tensorflow)"."""
+    return f"{where.data}, {where.model} ({where.scale}, {where.backend})"
 
 
 def verdict(word: str) -> str:

@@ -198,9 +198,9 @@ def test_other_data_of_the_same_kind_is_not_another_trace():
     plain = keras.Sequential([*model.layers[:1]])
     plain.compile(loss="mse")
     np.testing.assert_allclose(twice, product(plain, 2 * X[::-1], y), rtol=1e-5)
-    model.compile(loss="mae")
-    LossSurface(model, X, y).value(first)
-    assert traces, "another loss needs another trace"
+    assert np.linalg.norm(first) > 1
+    model.compile(loss="mae")  # which is linear almost everywhere: there is no curvature
+    np.testing.assert_allclose(product(model, X, y), 0, atol=1e-5)
 
 
 def test_clear_errors():

@@ -13,6 +13,7 @@ from lab import store
 from lab.discovery import load_model
 from lab.trial import Trial
 from lab.vocabulary import Setting
+from tests.needs import assert_has_what_it_needs, measured_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
@@ -92,17 +93,9 @@ def results(tmp_path_factory):
 
 
 def test_every_claim_and_figure_has_what_it_needs(results):
-    metrics = set()
-    for key in store.trials(results):
-        _, rows = store.read(results, key)
-        metrics |= {(key.arm, metric) for epoch, metric, _ in rows if epoch is None}
-        assert key.arm == "line" or any(epoch for epoch, _, _ in rows)
-    for claim in batch_size.CLAIMS:
-        contrasts = [claim.contrast, *claim.beside.values(), *(gate.of for gate in claim.gates)]
-        for contrast in contrasts:
-            assert set(contrast.needs()) <= metrics, claim.id
-    drawn = {path.stem for path in results.rglob("*.svg")}
-    assert drawn == {figure.name for figure in batch_size.FIGURES} | {"intervals", "seeds"}
+    measured = measured_in(results)
+    assert_has_what_it_needs(batch_size.EXPERIMENT, measured)
+    assert {arm for arm, *_ in measured.epochs} == set(batch_size.ARMS) - {"line"}
 
 
 def test_one_seed_of_two_is_incomplete_for_every_claim(results):

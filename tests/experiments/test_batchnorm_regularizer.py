@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from experiments import batchnorm_regularizer as experiment
-from lab import store
 from lab.discovery import load_model
 from lab.trial import Trial, execute
 from lab.tune import Tuned
 from lab.vocabulary import Setting
+from tests.needs import assert_has_what_it_needs, measured_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
@@ -258,13 +258,6 @@ def test_the_smoke_scale_has_all_that_claims_and_figures_need(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    metrics = set()
-    for key in store.trials(tmp_path):
-        _, rows = store.read(tmp_path, key)
-        metrics |= {(key.arm, metric) for epoch, metric, _ in rows if epoch is None}
-        assert any(epoch for epoch, _, _ in rows)
-    for claim in experiment.CLAIMS:
-        for one in [claim.contrast, *claim.beside.values(), *(gate.of for gate in claim.gates)]:
-            assert set(one.needs()) <= metrics, claim.id
-    drawn = {path.stem for path in tmp_path.rglob("*.svg")}
-    assert drawn == {figure.name for figure in experiment.FIGURES} | {"intervals", "seeds"}
+    measured = measured_in(tmp_path)
+    assert_has_what_it_needs(experiment.EXPERIMENT, measured)
+    assert {arm for arm, *_ in measured.epochs} == set(experiment.ARMS)

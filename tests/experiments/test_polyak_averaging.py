@@ -13,12 +13,12 @@ import pytest
 
 import callbacks
 from experiments import polyak_averaging as polyak
-from lab import store
 from lab.discovery import load_model
 from lab.fit import train
 from lab.trial import Trial, execute
 from lab.tune import Tuned
 from lab.vocabulary import Setting
+from tests.needs import assert_has_what_it_needs, measured_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
@@ -299,18 +299,10 @@ def results(tmp_path_factory):
 
 
 def test_every_claim_and_figure_has_what_it_needs(results):
-    metrics = set()
-    for key in store.trials(results):
-        _, rows = store.read(results, key)
-        metrics |= {(key.arm, metric) for epoch, metric, _ in rows if epoch is None}
-        assert any(epoch for epoch, _, _ in rows)
-    for claim in polyak.CLAIMS:
-        contrasts = [claim.contrast, *claim.beside.values(), *(gate.of for gate in claim.gates)]
-        for contrast in contrasts:
-            assert set(contrast.needs()) <= metrics, claim.id
-        assert "naive" in claim.beside
-    drawn = {path.stem for path in results.rglob("*.svg")}
-    assert {figure.name for figure in polyak.FIGURES} <= drawn
+    measured = measured_in(results)
+    assert_has_what_it_needs(polyak.EXPERIMENT, measured)
+    assert {arm for arm, *_ in measured.epochs} == set(polyak.ARMS)
+    assert all("naive" in claim.beside for claim in polyak.CLAIMS)
     lines = (results / "verdicts.csv").read_text().splitlines()[1:]
     assert len(lines) == len(polyak.CLAIMS) <= 8
     assert all(",incomplete,1 of 2 seeds" in line for line in lines)

@@ -7,12 +7,12 @@ import pytest
 
 from callbacks import recalibrate_batchnorm
 from experiments import snapshot_ensemble as experiment
-from lab import figures
 from lab.discovery import load_model
 from lab.measured import Measured
 from lab.predictions import ensemble_equivalent, probabilities, scores
 from lab.trial import Trial, execute
-from lab.vocabulary import Curves, Setting
+from lab.vocabulary import Setting
+from tests.needs import assert_has_what_it_needs
 
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 ONE_BUDGET = ("single_cosine", "single_step", "no_cycle", "short_runs", "cyclic")
@@ -53,20 +53,11 @@ def updates(fits):
 
 
 def test_every_claim_and_figure_has_what_it_needs(ran):
-    recorded = {(arm, metric) for arm, one in ran.items() for metric in one.metrics}
-    for claim in experiment.CLAIMS:
-        assert "naive" in claim.beside
-        contrasts = [claim.contrast, *claim.beside.values(), *(gate.of for gate in claim.gates)]
-        for contrast in contrasts:
-            assert set(contrast.needs()) <= recorded, claim.id
     measured = Measured("snapshot_ensemble", SETTING)
     for arm, one in ran.items():
         measured.add(arm, 0, one.trial.rows, {})
-    for figure in experiment.FIGURES:
-        assert figures.declared(figure, measured) is not None
-        if isinstance(figure, Curves):
-            for _, arm, metric in (line for lines in figure.panels.values() for line in lines):
-                assert any(name.startswith(f"{metric}@") for name in ran[arm].metrics), metric
+    assert_has_what_it_needs(experiment.EXPERIMENT, measured)
+    assert all("naive" in claim.beside for claim in experiment.CLAIMS)
 
 
 def test_equal_budgets_are_equal_in_steps(ran):

@@ -10,8 +10,10 @@ import callbacks
 from experiments import transfer_grid
 from lab import data as lab_data
 from lab.discovery import load_model
+from lab.measured import Measured
 from lab.trial import Trial, execute
 from lab.vocabulary import Setting
+from tests.needs import assert_has_what_it_needs
 
 METHODS, CELLS, ARMS = transfer_grid.METHODS, transfer_grid.CELLS, transfer_grid.ARMS
 RATIOS = transfer_grid.SCALES["smoke"]["ratios"]
@@ -74,14 +76,13 @@ def none_kept():
 
 
 def test_every_claim_and_figure_has_what_it_needs(done):
-    metrics = {(arm, metric) for arm, one in done.items() for metric in one.metrics}
-    for claim in transfer_grid.CLAIMS:
-        contrasts = [claim.contrast, *claim.beside.values(), *(gate.of for gate in claim.gates)]
-        for contrast in contrasts:
-            assert set(contrast.needs()) <= metrics, claim.id
-    for lines in transfer_grid.FIGURES[0].panels.values():
+    measured = Measured("transfer_grid", Setting("smoke", "digits", "mlp", "tensorflow"))
+    for arm, one in done.items():
+        measured.add(arm, 0, one.trial.rows, {})
+    assert_has_what_it_needs(transfer_grid.EXPERIMENT, measured)
+    for lines in transfer_grid.FIGURES[-1].panels.values():
         for _, arm, name in lines:
-            assert {(arm, f"{name}@{ratio:g}") for ratio in RATIOS} <= metrics
+            assert {f"{name}@{ratio:g}" for ratio in RATIOS} <= set(done[arm].metrics)
 
 
 def test_metrics_of_the_candidates_are_those_of_the_choice(done):

@@ -71,6 +71,9 @@ def test_sources_follow_imports_through_packages_and_functions(sources):
     ]
 
 
+FIGURES = "from lab.vocabulary_figures import Heatmap\n"
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -95,6 +98,7 @@ def test_a_change_of_what_runs_is_seen(sources, edit):
         {"experiments__toy": ('["first", SOURCE]', '["first", "second"]')},
         {"experiments__toy": ("a book", "another book")},
         {"experiments__toy": ("RATE = 0.1  #", "RATE  =  0.1 #")},
+        {"experiments__toy": ("RATE = 0.1", f"{FIGURES}RATE = 0.1")},
         {"callbacks__unused": ("x = 1", "x = 2")},
         {"lab__report": ("z = 1", "z = 2")},
     ],

@@ -1,0 +1,54 @@
+"""`report.html`: one page that opens from disk, with everything inside it and nothing else."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from lab import embed, report_tables
+from lab.bars import scale_for
+from lab.chapters import count, divide
+from lab.sections import Section, verdicts
+from lab.templates import FOLDER, environment
+
+TEMPLATE = "page.html.jinja"
+
+
+def render(
+    sections: Sequence[Section], reference: Sequence[dict[str, str]] = (), live: str = ""
+) -> str:
+    """The page.
+
+    Args:
+        sections: Of one experiment after the other.
+        reference: Rows of the committed `verdicts.csv`, to be shown beside; none for itself.
+        live: The version of a page that is served, and asks the server for the next one.
+    """
+    every = verdicts(sections)
+    scale = scale_for(every)
+    chapters = divide(sections, scale, reference)
+    entries = [entry for c in chapters for group in c.groups for entry in group.entries]
+    style, script, news = (
+        (FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js", "live.js")
+    )
+    scripts = [script, news] if live else [script]
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            chapters=chapters,
+            counts=count(entries),
+            ledger=report_tables.ledger(every),
+            scale=scale,
+            compared=any(entry.reference for entry in entries),
+            trials=sum(len(section.measured.manifests) for section in sections),
+            broken=sum(len(section.measured.broken) for section in sections),
+            diverged=sum(len(section.measured.diverged) for section in sections),
+            parts=sorted({group.part for chapter in chapters for group in chapter.groups}),
+            data=sorted({section.setting.data for section in sections}),
+            picture_uri=embed.picture,
+            live=live,
+            policy=embed.policy(style, scripts, served=bool(live)),
+            style=Markup(style),  # our own files
+            scripts=[Markup(each) for each in scripts],
+        )
+    )

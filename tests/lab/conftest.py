@@ -1,0 +1,15 @@
+"""Results of a toy whose every text is hostile."""
+
+import pytest
+
+from lab import report
+from tests import toy_report
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results, and the toy among the experiments that the report knows."""
+    known = {"toy": toy_report.EXPERIMENT}
+    monkeypatch.setattr(report, "_known", known.get)
+    toy_report.save(tmp_path)
+    return tmp_path
