@@ -1,7 +1,7 @@
 # Lecture Lab. Every target is one `python -m lab` command with the same options.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list experiment report watch data test lint format bench compact doctor clean
+.PHONY: help setup list experiment report watch data test lint format bench compact tour doctor clean
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -66,6 +66,9 @@ bench: $(RUN) $(JAX) ## time plain, fused, hand-written loop and PyTorch side by
 
 compact: $(RUN) ## compress the trials' files in RESULTS=...; they are read as before
 	@$(PY) -m lab compact $(call pass,RESULTS)
+
+tour: $(DEV) ## execute docs/tour.ipynb again and save its outputs, half a minute
+	@$(PY) -m docs.tour
 
 doctor: $(RUN) ## what this machine has, and what is wrong with it
 	@$(PY) -m lab doctor $(call pass,RESULTS)
