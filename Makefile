@@ -1,13 +1,13 @@
 # Lecture Lab. Every target is one `python -m lab` command with the same options.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list experiment report watch data test lint format bench compact tour doctor clean
+.PHONY: help setup list experiment report watch data test test-faults lint format bench compact tour doctor clean
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # User text is data: taken literally, passed through the environment, and quoted by the shell.
 # A plain $(NAME) would execute what it holds.
-OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RESULTS DRY PORT
+OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RAY_ADDRESS RESULTS KEEP_STALE DRY PORT
 define literal
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -18,29 +18,32 @@ endef
 $(foreach option,$(OPTIONS),$(eval $(call literal,$(option))))
 
 # $(call pass,NAME DATA): the options among these that were given, as --name="$$NAME" --data="$$DATA"
-lower = $(shell echo $(1) | tr A-Z a-z)
+lower = $(shell echo $(1) | tr A-Z_ a-z-)
 pass = $(foreach option,$(filter $(1),$(GIVEN)),--$(call lower,$(option))="$$$(option)")
 
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN := $(VENV)/.run-ready
 JAX := $(VENV)/.jax-ready
+RAY := $(VENV)/.ray-ready
 DEV := $(VENV)/.dev-ready
 BACKEND_READY := $(if $(filter-out jax,$(BACKEND)),,$(if $(BACKEND),$(JAX)))
+LAUNCHER_READY := $(if $(filter-out ray,$(LAUNCHER)),,$(if $(LAUNCHER),$(RAY)))
 PIP := $(PY) -m pip install -qq --disable-pip-version-check
 
 help: ## the targets, one line each
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'Options: NAME=batch_size [SCALE=quick] [DATA=digits] [MODEL=mlp] [SEEDS=10] [JOBS=2]'
-	@echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [DRY=1]'
+	@echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [KEEP_STALE=1] [DRY=1]'
+	@echo '         [LAUNCHER=ray] [RAY_ADDRESS=host:6379]'
 
 setup: $(RUN) ## build .venv from the pinned requirements (every other target does it if missing)
 
 list: $(RUN) ## every experiment, its claims and their last verdicts
 	@$(PY) -m lab list $(call pass,RESULTS)
 
-experiment: $(RUN) $(BACKEND_READY) ## run what is missing of NAME=..., print verdicts, leave CSV and figures
+experiment: $(RUN) $(BACKEND_READY) $(LAUNCHER_READY) ## run what is missing of NAME=..., print verdicts, leave CSV and a page
 	@$(PY) -m lab experiment --name="$$NAME" $(call pass,$(filter-out NAME PORT,$(OPTIONS)))
 
 report: $(RUN) ## rebuild every table, figure and page from the CSV files alone
@@ -54,6 +57,9 @@ data: $(RUN) ## download and prepare DATA=... with TensorFlow Datasets
 
 test: $(DEV) ## the tests, on TensorFlow and again on JAX
 	@tests/run $(PY)
+
+test-faults: $(DEV) ## kills, crashes, Ctrl-C and hostile text, hundreds of times: up to 15 minutes
+	@tests/run $(PY) faults
 
 lint: $(DEV) ## ruff and mypy
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
@@ -96,7 +102,12 @@ $(JAX): requirements/jax.txt $(RUN)
 	@$(PIP) --no-deps -r requirements/jax.txt
 	@touch $@
 
-$(DEV): requirements/dev.txt $(JAX)
+$(RAY): requirements/ray.txt $(RUN)
+	@echo 'Installing Ray: a quarter of a minute, once ...'
+	@$(PIP) --no-deps -r requirements/ray.txt
+	@touch $@
+
+$(DEV): requirements/dev.txt $(JAX) $(RAY)
 	@echo 'Installing the test tools: half a minute, once ...'
 	@$(PIP) --no-deps -r requirements/dev.txt
 	@touch $@

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lab import bench_report, bench_sweep, store
+from lab import bench_report, bench_sweep, files, locks
 from lab.bench_cases import BENCHMARKS, Benchmark
 from lab.bench_process import Failed, Process
 from lab.bench_ways import seeds_of, ways
@@ -133,8 +133,9 @@ def write(results: Path, found: Sequence[dict]) -> None:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(found)
-    store.write_atomically(results / "bench.csv", text.getvalue().encode())
-    store.write_atomically(results / "figures" / "bench.svg", bench_report.figure(found))
+    with locks.derived(results):
+        files.write_atomically(results / "bench.csv", text.getvalue().encode())
+        files.write_atomically(results / "figures" / "bench.svg", bench_report.figure(found))
 
 
 def _all_threads(benchmark: Benchmark, name: str, quick: bool, say) -> tuple[list, list[str]]:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lab import devices
 from lab.bench_sweep import NAMES as SWEEP_NAMES
 from lab.bench_ways import WAYS
 
@@ -26,10 +27,9 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists() and (found := re.search(r"model name\s*: (.+)", info.read_text("utf-8"))):
         name = found[1]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else ""
     versions = ", ".join(f"{p} {v}" for p in PACKAGES if (v := _version(p)))
-    return f"{name}, {cores} cores{load}; Python {platform.python_version()}, {versions}."
+    return f"{name}, {devices.cores()} cores{load}; Python {platform.python_version()}, {versions}."
 
 
 def _version(package: str) -> str:

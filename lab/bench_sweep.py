@@ -1,6 +1,6 @@
 """A whole sweep, ours against the shell loop of one Python process per run that most write."""
 
-import os
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from lab import devices
 from lab.discovery import ROOT
 
 PLAIN = "shell_loop"
@@ -16,8 +17,9 @@ NAMES = {
     PLAIN: "one `python train.py` per run",
     "lab_experiment": "`make experiment`, fused",
     "runner_alone": "the runner alone: trials that do nothing",
+    "runner_on_ray": "the runner alone, on a Ray cluster of this machine",
 }
-TRIALS, SHELL_RUNS, NOTHING = 40, 4, 400
+TRIALS, SHELL_RUNS, NOTHING = 40, 4, 1000
 EPOCHS, STEPS_PER_EPOCH = 16, 32  # of 1,000 digits in batches of 32: 512 steps a trial
 
 EXPERIMENT = f'''
@@ -96,15 +98,13 @@ def measure(quick: bool, say=print) -> tuple[list[tuple[str, int, list[float]]],
     """
     seeds = 1 if quick else TRIALS // 4
     few, many = (2, 12) if quick else (10, NOTHING)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = min(2, cores or 1)
+    jobs = min(2, devices.cores())
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as temporary:
         folder = _project(Path(temporary) / "project")
-        start = _lab(folder, "bench_nothing", few, jobs)  # also compiles our files, once
-        start = min(start, _lab(folder, "bench_nothing", few, jobs, fresh=True))
-        say(f"sweep: {many} trials that do nothing")
-        # What starting and reporting take is in both; the difference is the trials.
-        nothing = (_lab(folder, "bench_nothing", many, jobs, fresh=True) - start) / (many - few)
+        start, nothing = _nothing(folder, few, many, jobs, "local", say)
+        on_ray = None
+        if importlib.util.find_spec("ray"):
+            on_ray = _nothing(folder, few, many, jobs, "ray", say)
         say(f"sweep: {4 * seeds} trials, ours")
         ours = _lab(folder, "bench_sweep", seeds, jobs)
         busy = _trained(folder / "results")
@@ -120,6 +120,14 @@ def measure(quick: bool, say=print) -> tuple[list[tuple[str, int, list[float]]],
         ("lab_experiment", jobs, [ours / trials * unit]),
         ("runner_alone", jobs, [nothing * unit]),
     ]
+    ray_too = ""
+    if on_ray:
+        timings.append(("runner_on_ray", jobs, [on_ray[1] * unit]))
+        ray_too = (
+            f" On Ray it does {1 / on_ray[1]:.0f} trials per second, "
+            f"{1000 * (on_ray[1] - nothing):.1f} ms more a trial, and starts and ends "
+            f"{on_ray[0] - few * on_ray[1] - (start - few * nothing):.1f} s later."
+        )
     mean = sum(shell) / len(shell)
     return timings, (
         f"Sweep: {trials} trials of {EPOCHS * STEPS_PER_EPOCH} steps on {jobs} workers took "
@@ -127,7 +135,7 @@ def measure(quick: bool, say=print) -> tuple[list[tuple[str, int, list[float]]],
         f"{mean:.2f} s a run ({len(shell)} measured), {mean * trials:.0f} s scaled to {trials}: "
         f"{mean * trials / ours:.1f} times as long. The runner alone does {1 / nothing:.0f} trials "
         f"per second, {100 * nothing * trials / ours:.2f} % of the sweep; starting and reporting "
-        f"without Keras take {start - few * nothing:.1f} s."
+        f"without Keras take {start - few * nothing:.1f} s.{ray_too}"
     )
 
 
@@ -143,10 +151,22 @@ def _project(folder: Path) -> Path:
     return folder
 
 
-def _lab(folder: Path, name: str, seeds: int, jobs: int, fresh: bool = False) -> float:
-    if fresh:
-        shutil.rmtree(folder / "results")
+def _nothing(
+    folder: Path, few: int, many: int, jobs: int, launcher: str, say
+) -> tuple[float, float]:
+    """Seconds of a run of few trials that do nothing, and of one trial more."""
+    say(f"sweep: {many} trials that do nothing, launcher {launcher}")
+    words = ("bench_nothing", few, jobs, launcher)
+    start = min(_lab(folder, *words), _lab(folder, *words))  # the first also compiles our files
+    # What starting and reporting take is in both; the difference is the trials.
+    seconds = _lab(folder, "bench_nothing", many, jobs, launcher)
+    return start, (seconds - start) / (many - few)
+
+
+def _lab(folder: Path, name: str, seeds: int, jobs: int, launcher: str = "local") -> float:
+    shutil.rmtree(folder / "results" / name, ignore_errors=True)
     options = {"name": name, "scale": "smoke", "seeds": seeds, "jobs": jobs, "engine": "fused"}
+    options["launcher"] = launcher
     words = [f"--{key}={value}" for key, value in options.items()]
     return _timed([sys.executable, "-m", "lab", "experiment", *words], folder)
 

@@ -1,31 +1,42 @@
 """The command line behind the Makefile. Imports late: listing and dry runs must answer at once."""
 
 import argparse
+import errno
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 
-from lab import discovery
+from lab import discovery, home, interrupt
 from lab.discovery import UsageError, nearest
 from lab.vocabulary import NAME, Experiment, Setting
 
 BACKENDS = ("tensorflow", "jax")
-LAUNCHERS = ("local",)
+LAUNCHERS = ("local", "ray")
 MOST_SEEDS = 1_000  # n is fixed beforehand; nobody means more than this
 MOST_JOBS = 256
 MOST_SECONDS = 10**7  # some months
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence."""
 
     def error(self, message):
-        raise UsageError(f"{message}. See `make help`.")
+        shown = message if len(message) <= 300 else message[:297] + "..."
+        raise UsageError(f"{shown}. See `make help`.")
+
+    def _get_values(self, action, arg_strings):
+        # argparse before Python 3.13 takes the "--" of `--name=--` for an end of the options.
+        if action.nargs is None and arg_strings == ["--"]:
+            return "--"
+        return super()._get_values(action, arg_strings)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    home.leave_alone()
     parser = _parser()
     try:
         options = parser.parse_args(argv)
@@ -36,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        return _say("Interrupted.", INTERRUPTED)
+        return _say("Interrupted.", interrupt.EXIT_STATUS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", help="seconds a trial may take; else 20 times the slowest so far")
     run.add_argument("--backend", default="tensorflow", help="tensorflow or jax")
     run.add_argument("--engine", default="fused", help="fused, plain or stacked (JAX)")
-    run.add_argument("--launcher", default="local", help="local")
+    run.add_argument("--launcher", default="local", help="local or ray")
+    run.add_argument("--ray-address", default="", help="host:port; else a cluster of its own")
+    run.add_argument("--keep-stale", default="", help="1: count stale trials, and say so")
     run.add_argument("--dry", default="", help="1: only say what would run")
     results(run)
     results(command("list", _list, "every experiment, its claims and their last verdicts"))
@@ -104,6 +117,11 @@ def _flag(what: str, value: str) -> bool:
 def _results_folder(value: str) -> Path:
     if not value.strip() or "\0" in value:
         raise UsageError("RESULTS is empty: give a folder, or leave it out.")
+    try:
+        os.lstat(value)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"RESULTS={value[:40]!r}... is too long for a folder.") from error
     return Path(value)
 
 
@@ -130,6 +148,21 @@ def _check_data_name(data: str) -> None:
         raise UsageError(str(error)) from error
 
 
+def _check_launcher(options) -> None:
+    if _choice("LAUNCHER", options.launcher, LAUNCHERS) != "ray":
+        return
+    if not re.fullmatch(r"([\w.-]{1,253}:\d{1,5})?", options.ray_address, re.ASCII):
+        raise UsageError(
+            f"RAY_ADDRESS={options.ray_address[:60]!r} must be host:port of a Ray cluster, "
+            "as `ray start --head` tells it. Run this on one of its nodes: `ray://` is not enough."
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "LAUNCHER=ray needs Ray: `make experiment LAUNCHER=ray ...` installs it; without make, "
+            "`pip install -r requirements/ray.txt` does."
+        )
+
+
 def _experiment(options) -> int:
     name = _choice("NAME", options.name, discovery.experiment_names())
     experiment = discovery.load_experiment(name)
@@ -143,18 +176,21 @@ def _experiment(options) -> int:
     _choice("ENGINE", options.engine, ENGINES)
     if options.engine == "stacked" and setting.backend != "jax":
         raise UsageError(f"ENGINE=stacked needs BACKEND=jax. Received: BACKEND={setting.backend}.")
-    _choice("LAUNCHER", options.launcher, LAUNCHERS)
+    _check_launcher(options)
     declared = experiment.scales[setting.scale]["seeds"]
     seeds = declared if options.seeds is None else _number("SEEDS", options.seeds, MOST_SEEDS)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = cores or 1 if options.jobs is None else _number("JOBS", options.jobs, MOST_JOBS)
+    jobs = None if options.jobs is None else _number("JOBS", options.jobs, MOST_JOBS)
     limit = None if options.limit is None else _number("LIMIT", options.limit, MOST_SECONDS)
     results = _results_folder(options.results)
 
     from lab import sweep
 
+    asked = (name, experiment, setting, seeds, jobs, options.engine, results, limit)
     return sweep.run(
-        sweep.Order(name, experiment, setting, seeds, jobs, options.engine, results, limit),
+        sweep.Order(
+            *(*asked, options.launcher, options.ray_address),
+            keep_stale=_flag("KEEP_STALE", options.keep_stale),
+        ),
         dry=_flag("DRY", options.dry),
     )
 

@@ -1,6 +1,5 @@
 """`make doctor`: what this machine has, and what stands in the way."""
 
-import os
 import platform
 import re
 import shutil
@@ -8,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lab import discovery
+from lab import devices, discovery
 from lab.sweep import unwritable
 
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -31,7 +30,8 @@ def _python():
 
 
 def _packages():
-    for file in ("run.txt", "jax.txt"):
+    extras = {"jax.txt": ("jax", "BACKEND=jax"), "ray.txt": ("ray", "LAUNCHER=ray")}
+    for file in ("run.txt", *extras):
         pins = (discovery.ROOT / "requirements" / file).read_text("utf-8").splitlines()
         wrong, right = [], 0
         for line in pins:
@@ -41,8 +41,9 @@ def _packages():
                 right += have == match[2]
                 if have != match[2]:
                     wrong.append(f"{match[1]} is {have or 'absent'}, pinned {match[2]}")
-        if file == "jax.txt" and _installed("jax") is None:
-            yield True, "JAX is not installed (BACKEND=jax installs it)"
+        package, option = extras.get(file, ("", ""))
+        if package and _installed(package) is None:
+            yield True, f"{package} is not installed ({option} installs it)"
         else:
             shown = f"{right} packages of requirements/{file} as pinned"
             yield not wrong, "; ".join([shown, *wrong[:5]])
@@ -62,9 +63,7 @@ def _installed(package: str) -> str | None:
 
 
 def _devices():
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = "an NVIDIA GPU" if shutil.which("nvidia-smi") else "no NVIDIA GPU"
-    return True, f"{cores} cores, {gpu}, {platform.machine()} {platform.system()}"
+    return True, f"{devices.described()}; {platform.machine()} {platform.system()}"
 
 
 def _disk():

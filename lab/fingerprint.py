@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lab import discovery
+from lab import data_tfds, discovery
 from lab.vocabulary import Experiment, Setting
 
 PACKAGES = ("callbacks", "experiments", "lab", "models")
@@ -87,9 +87,20 @@ def _plain(settings) -> dict:
 def _versions(setting: Setting) -> dict[str, str]:
     names = ["keras", setting.backend, "numpy", "scipy"]
     names.append(DATA_PACKAGE.get(setting.data, "tensorflow-datasets"))
-    return {"python": ".".join(platform.python_version_tuple()[:2])} | {
-        name: _version(name) for name in names
-    }
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    versions |= {name: _version(name) for name in names}
+    if setting.data not in DATA_PACKAGE:
+        versions[f"data {setting.data}"] = _prepared(setting.data)
+    return versions
+
+
+def _prepared(data: str) -> str:
+    """Version of a TFDS data set on this machine, and a digest of what TFDS wrote down of it."""
+    folder = data_tfds.find(data)
+    if folder is None:
+        return "absent"
+    told = hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()
+    return f"{folder.name} {told[:16]}"
 
 
 @cache

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab import inert, store
+from lab import files, inert
 from lab.stats import Judgement
 from lab.vocabulary import Setting
 
@@ -39,7 +39,7 @@ def save(results: Path, verdicts: Iterable) -> None:
     ):
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *table])
-        store.write_atomically(results / name, text.getvalue().encode())
+        files.write_atomically(results / name, text.getvalue().encode())
 
 
 def verdicts(results: Path) -> list[dict[str, str]]:
@@ -67,12 +67,12 @@ def at(row: dict[str, str], experiment: str, setting: Setting) -> bool:
 
 def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != columns:
-                return []
-            return [{c: inert.as_written(row[c] or "") for c in columns} for row in reader]
-    except (OSError, csv.Error, UnicodeDecodeError):
+        text = files.content(path).decode("utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if tuple(reader.fieldnames or ()) != columns:
+            return []
+        return [{c: inert.as_written(row[c] or "") for c in columns} for row in reader]
+    except (files.Broken, csv.Error, UnicodeDecodeError):
         return []
 
 

@@ -9,8 +9,13 @@ from lab.templates import environment
 TEMPLATE = "report.md.jinja"
 
 
-def render(sections: Sequence[Section]) -> str:
-    """The report as Markdown; text from files is inert in HTML and in tables."""
+def render(sections: Sequence[Section], strangers: Sequence[str] = ()) -> str:
+    """The report as Markdown; text from files is inert in HTML and in tables.
+
+    Args:
+        sections: Of one experiment after the other.
+        strangers: A sentence for each file that looks like a trial's and is none.
+    """
     ledger = report_tables.ledger(verdicts(sections))
     template = environment(markdown=True).get_template(TEMPLATE)
-    return template.render(sections=sections, ledger=ledger, story=story)
+    return template.render(sections=sections, strangers=strangers, ledger=ledger, story=story)

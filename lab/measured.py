@@ -1,14 +1,16 @@
 """All that was measured for one experiment in one setting, read from its files."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import store
+from lab import fingerprint, kept, store
 from lab.vocabulary import AnyContrast, Setting, Values
 
 # A verdict never mixes trials that differ in these (trap 16); arms differ in `arm`.
 MUST_AGREE = ("sources", "versions", "threads", "scale")
+MOST_SAID = 3  # differences that a reason names
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Measured:
         diverged: The (arm, seed) whose training diverged.
         manifests: By (arm, seed).
         broken: A sentence for each trial that was left out.
+        kept: Fingerprints that count though they are stale, each with what changed since.
     """
 
     experiment: str
@@ -30,6 +33,7 @@ class Measured:
     diverged: set[tuple[str, int]] = field(default_factory=set)
     manifests: dict[tuple[str, int], dict] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
 
     def add(self, arm: str, seed: int, rows, manifest: dict) -> None:
         """Take in one trial."""
@@ -51,16 +55,45 @@ class Measured:
             if _has(values, contrast)
         }
 
-    def mixed(self) -> str:
-        """How trials differ that must not, or nothing."""
-        seen: dict[str, set[str]] = {}
-        for manifest in self.manifests.values():
-            described = manifest.get("described", {})
-            for part in MUST_AGREE:
-                seen.setdefault(part, set()).add(repr(described.get(part)))
-            seen.setdefault("device", set()).add(str(manifest.get("device")))
-        mixed = [part for part, kinds in seen.items() if len(kinds) > 1]
-        return f"trials of different {', '.join(mixed)} are mixed" if mixed else ""
+    def mixed(self, arms: Container[str]) -> str:
+        """How trials of these arms differ that must not, or nothing.
+
+        Nobody is asked about trials that were kept on purpose, but what device they ran on.
+        """
+        seen: dict[str, dict] = {}
+        others: list[str] = []
+        parts: set[str] = set()
+        for arm, manifest in self._in_time():
+            if arm not in arms:
+                continue
+            told = {"": {"device": str(manifest.get("device"))}}
+            if manifest.get("fingerprint") not in self.kept:
+                described = manifest.get("described", {})
+                told["described"] = {part: described.get(part) for part in MUST_AGREE}
+                told[arm] = {f"settings of {arm}": described.get("arm")}
+            for whose, now in told.items():
+                before = seen.setdefault(whose, now)
+                parts |= {part for part in now if now[part] != before[part]}
+                others += filter(None, [fingerprint.what_changed(before, now)])
+        if not parts:
+            return ""
+        changes = list(dict.fromkeys(others))
+        more = ", ..." if len(changes) > MOST_SAID else ""
+        return (
+            f"trials of different {', '.join(sorted(parts))} are mixed "
+            f"({', '.join(changes[:MOST_SAID])}{more})"
+        )
+
+    def _in_time(self) -> list[tuple[str, dict]]:
+        """Arm and manifest of each trial, as far as clocks can be believed the oldest first."""
+        found = [(arm, manifest) for (arm, _), manifest in self.manifests.items()]
+        return sorted(found, key=lambda one: str(one[1].get("finished", "")))
+
+    @property
+    def kept_trials(self) -> dict[str, int]:
+        """How many stale trials were kept, by what changed since."""
+        prints = (manifest.get("fingerprint", "") for manifest in self.manifests.values())
+        return Counter(self.kept[each] for each in prints if each in self.kept)
 
     def declared(self, at_least: int) -> tuple[int, int]:
         """The number of seeds that was asked for, and at how many such numbers one has looked."""
@@ -83,9 +116,10 @@ def load(
     """
     groups: dict[tuple[str, Setting], Measured] = {}
     for key in keys:
-        group = groups.setdefault(
-            (key.experiment, key.setting), Measured(key.experiment, key.setting)
-        )
+        where = key.experiment, key.setting
+        if where not in groups:
+            groups[where] = Measured(*where, kept=kept.read(results, *where))
+        group = groups[where]
         try:
             manifest, rows, text = store.read_with_text(results, key)
         except store.Broken as error:

@@ -14,13 +14,17 @@ TEMPLATE = "page.html.jinja"
 
 
 def render(
-    sections: Sequence[Section], reference: Sequence[dict[str, str]] = (), live: str = ""
+    sections: Sequence[Section],
+    reference: Sequence[dict[str, str]] = (),
+    strangers: Sequence[str] = (),
+    live: str = "",
 ) -> str:
     """The page.
 
     Args:
         sections: Of one experiment after the other.
         reference: Rows of the committed `verdicts.csv`, to be shown beside; none for itself.
+        strangers: A sentence for each file that looks like a trial's and is none.
         live: The version of a page that is served, and asks the server for the next one.
     """
     every = verdicts(sections)
@@ -42,6 +46,7 @@ def render(
             compared=any(entry.reference for entry in entries),
             trials=sum(len(section.measured.manifests) for section in sections),
             broken=sum(len(section.measured.broken) for section in sections),
+            strangers=strangers,
             diverged=sum(len(section.measured.diverged) for section in sections),
             parts=sorted({group.part for chapter in chapters for group in chapter.groups}),
             data=sorted({section.setting.data for section in sections}),

@@ -13,10 +13,12 @@ class Planned:
 
     Attributes:
         key: Which trial.
-        state: "cached" (valid and current), "missing", "stale" or "broken".
+        state: "cached" (valid and current), "missing", "stale", "broken", or "kept": stale, and
+            not to be run again because KEEP_STALE=1 was given.
         why: What changed, or what is broken.
         described: What its rows depend on (`fingerprint.describe`).
-        diverged: Whether the cached trial had diverged.
+        diverged: Whether the trial that is there had diverged.
+        fingerprint: Of the trial that is there.
     """
 
     key: store.Key
@@ -24,31 +26,44 @@ class Planned:
     why: str
     described: dict
     diverged: bool = False
+    fingerprint: str = ""
+
+    @property
+    def there(self) -> bool:
+        """Whether it need not be run."""
+        return self.state in ("cached", "kept")
 
 
 def make_plan(
-    results: Path, name: str, experiment: Experiment, setting: Setting, seeds: int
+    results: Path,
+    name: str,
+    experiment: Experiment,
+    setting: Setting,
+    seeds: int,
+    keep_stale: bool = False,
 ) -> list[Planned]:
     """Every trial of `seeds` replications, seed by seed, so that each claim has early pairs."""
     described = {
         arm: fingerprint.describe(name, experiment, arm, setting) for arm in experiment.arms
     }
     return [
-        _planned(results, store.Key(name, setting, arm, seed), described[arm])
+        _planned(results, store.Key(name, setting, arm, seed), described[arm], keep_stale)
         for seed in range(seeds)
         for arm in experiment.arms
     ]
 
 
-def _planned(results: Path, key: store.Key, described: dict) -> Planned:
+def _planned(results: Path, key: store.Key, described: dict, keep_stale: bool) -> Planned:
     try:
-        manifest = store.read_manifest(results, key)
+        manifest, _ = store.read(results, key)
+    except store.Missing:
+        return Planned(key, "missing", "", described)
     except store.Broken as error:
         return Planned(key, "broken", str(error), described)
-    if manifest is None:
-        return Planned(key, "missing", "", described)
-    if manifest.get("fingerprint") != fingerprint.digest(described):
-        before = manifest.get("described")
-        why = fingerprint.what_changed(before if isinstance(before, dict) else {}, described)
-        return Planned(key, "stale", why or "fingerprint differs", described)
-    return Planned(key, "cached", "", described, manifest.get("status") == "diverged")
+    found = manifest.get("fingerprint", "")
+    diverged = manifest.get("status") == "diverged"
+    if found == fingerprint.digest(described):
+        return Planned(key, "cached", "", described, diverged, found)
+    why = fingerprint.what_changed(manifest.get("described", {}), described)
+    state = "kept" if keep_stale else "stale"
+    return Planned(key, state, why or "fingerprint differs", described, diverged, found)

@@ -13,11 +13,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from lab import worker
+from lab import devices, interrupt, worker
 from lab.fingerprint import THREADS
 from lab.store import Key
 from lab.vocabulary import Setting
@@ -32,7 +33,7 @@ FIRST_LIMIT = 3600.0  # where no trial has finished yet, and for a worker to sta
 def run_all(
     tasks: Sequence[Task], order, slowest: float = 0.0
 ) -> Generator[tuple[Key, Outcome], None, None]:
-    """Run tasks on `order.jobs` workers and yield each trial as its task finishes.
+    """Run tasks on workers and yield each trial as its task finishes.
 
     A task is one trial, or several of one arm that advance together (`lab.sweep.tasks`). What a
     worker takes with it when it dies, or runs out of memory, is tried once more, trial by trial.
@@ -41,51 +42,103 @@ def run_all(
 
     Args:
         tasks: What to run.
-        order: A `lab.sweep.Order`: setting, engine, jobs, and `limit`, the seconds after which a
-            trial is given up, or None: then it is from what others took.
+        order: A `lab.sweep.Order`: setting, engine, launcher, jobs, and `limit`, the seconds after
+            which a trial is given up, or None: then it is from what others took.
         slowest: Seconds of the slowest trial that is known.
     """
-    context = _context(order.setting)
     waiting: deque[Task] = deque(tasks)
     tried: set[Key] = set()
-    workers: list[_Worker] = []
+    crew = _crew(order)
+
+    def give() -> None:
+        while waiting and crew.has_room:
+            crew.give(waiting.popleft(), order.limit or _limit(slowest))
+
     try:
-        while waiting or any(one.task for one in workers):
-            while waiting and (len(workers) < order.jobs or not all(one.task for one in workers)):
-                free = next((one for one in workers if not one.task), None)
-                if free is None:
-                    free = _Worker(context, order.setting, order.engine)
-                    workers.append(free)
-                free.give(waiting.popleft(), order.limit or _limit(slowest))
-            for one in _next(workers):
-                task, outcomes, alive = one.result()
-                if not alive:
-                    one.stop()
-                    workers.remove(one)
-                elif waiting and not one.task:  # it works on while the driver writes
-                    one.give(waiting.popleft(), order.limit or _limit(slowest))
+        while waiting or crew.busy:
+            give()
+            for task, outcomes in crew.results():
+                slowest = max([slowest, *(outcome.seconds for outcome in outcomes)])
+                give()  # they work on while the driver writes
                 for key, outcome in zip(task, outcomes, strict=True):
                     if outcome.lost and key not in tried:
                         tried.add(key)
                         waiting.append([key])
                         continue
-                    slowest = max(slowest, outcome.seconds)
                     yield key, outcome
     finally:
-        for one in workers:
+        crew.stop()
+
+
+def _crew(order) -> Any:
+    """What runs the tasks: processes of this machine, or a Ray cluster."""
+    if order.launcher == "ray":
+        from lab.ray_crew import RayCrew
+
+        return RayCrew(order)
+    return LocalCrew(order)
+
+
+class LocalCrew:
+    """Up to `order.jobs` workers on this machine; on GPUs, each with its own or a share of one."""
+
+    def __init__(self, order):
+        self.order = order
+        self._context = _context(order.setting)
+        self._gpus = devices.gpus()
+        self._workers: dict[int, _Worker] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a task to wait for."""
+        return any(one.task for one in self._workers.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker is free, or one more may be started."""
+        workers = self._workers.values()
+        return len(workers) < self.order.jobs or not all(one.task for one in workers)
+
+    def give(self, task: Task, limit: float) -> None:
+        """Start a task, which may take so many seconds a trial."""
+        free = next((one for one in self._workers.values() if not one.task), None)
+        if free is None:
+            number = min(set(range(self.order.jobs)) - self._workers.keys())
+            share = devices.environment(number, self.order.jobs, self._gpus)
+            free = _Worker(self._context, self.order, share)
+            self._workers[number] = free
+        free.give(task, limit)
+
+    def results(self) -> list[tuple[Task, list[Outcome]]]:
+        """Waits until a task ends, or a worker has started; tasks with what came of them."""
+        found = []
+        for one in _next([one for one in self._workers.values() if one.task]):
+            task, outcomes, alive = one.result()
+            if not alive:
+                one.stop()
+                self._workers = {n: other for n, other in self._workers.items() if other != one}
+            if task:
+                found.append((task, outcomes))
+        return found
+
+    def stop(self) -> None:
+        """End every worker at once."""
+        for one in self._workers.values():
             one.stop()
 
 
 class _Worker:
     """A process, the task it has, and when that must be done."""
 
-    def __init__(self, context, setting: Setting, engine: str):
+    def __init__(self, context, order, share: dict[str, str]):
         self.task: Task = ()
         self.started = False
         self.deadline = self.limit = math.inf
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=worker.serve, args=(theirs, setting, THREADS, engine), daemon=True
+            target=worker.serve,
+            args=(theirs, order.setting, THREADS, order.engine, share),
+            daemon=True,
         )
         self.process.start()
         theirs.close()  # so that its end is the end of the file
@@ -121,8 +174,7 @@ class _Worker:
         except (EOFError, OSError):
             late = False
         if late:
-            error = f"No result within {self.limit:g} s: stopped. LIMIT= sets the seconds a trial."
-            return task, [Outcome("failed", error=error) for _ in task], False
+            return task, worker.given_up(task, self.limit), False
         self.process.join(5)  # its pipe may end before it does
         code = self.process.exitcode or 0
         how = f"by signal {-code}" if code < 0 else f"with exit status {code}"
@@ -162,4 +214,7 @@ def _context(setting: Setting) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lab.warm"] if setting.model != "none" else ["numpy"])
     os.environ |= worker.environment(setting, THREADS)  # the server's too
+    resource_tracker.ensure_running()  # before the server, as it ends by letting Ctrl-C through
+    with interrupt.kept_from_children():
+        forkserver.ensure_running()
     return context

@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, order, plan):
         self.order, self.plan = order, plan
         self.console = Console(highlight=False, soft_wrap=False)
-        self.total = sum(p.state != "cached" for p in plan)
+        self.total = sum(not p.there for p in plan)
         self.done = self.kept = self.trouble = 0
         self.started = self.said = time.monotonic()
         self.tabled: float | None = None
@@ -63,16 +63,16 @@ class Progress:
             first = ", ".join(f"{k.arm} seed {k.seed}" for k in missing[:3])
             self.say(f"  {len(missing)} missing: {first}{', ...' if len(missing) > 3 else ''}")
         if not self.total:
-            self.say("Nothing to do: every trial is there and current.")
+            kept = f" or kept ({states['kept']})" if states["kept"] else ""
+            self.say(f"Nothing to do: every trial is there and current{kept}.")
 
     @contextmanager
     def live(self):
         """Show progress until the block ends; a panel on a terminal, else plain lines."""
         self._take_in_cached()
-        workers = min(self.order.jobs, self.total)
         self.say(
-            f"Starting {workers} worker{'s' * (workers > 1)} (importing the backend takes some "
-            "10 s). Ctrl-C is safe: finished trials are kept."
+            f"{self._starting()} (importing the backend takes some 10 s). Ctrl-C is safe: "
+            "finished trials are kept."
         )
         self.started = time.monotonic()
         if not self.console.is_terminal:
@@ -82,6 +82,13 @@ class Progress:
             self._live = live
             yield
         self._live = None
+
+    def _starting(self) -> str:
+        jobs = min(self.order.jobs or self.total, self.total)
+        if self.order.launcher == "ray":
+            where = self.order.ray_address or "a cluster of its own"
+            return f"Asking Ray ({where}) for up to {jobs} trial{'s' * (jobs > 1)} at a time"
+        return f"Starting {jobs} worker{'s' * (jobs > 1)}"
 
     def finished(self, key: store.Key, outcome, log: Path) -> None:
         """Take in one trial's outcome."""
@@ -115,7 +122,7 @@ class Progress:
 
     def _take_in_cached(self) -> None:
         for planned in self.plan:
-            if planned.state == "cached":
+            if planned.there:
                 manifest, rows = store.read(self.order.results, planned.key)
                 self.measured.add(planned.key.arm, planned.key.seed, rows, manifest)
                 self.slowest = max(self.slowest, float(manifest.get("seconds", 0)))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lab import discovery, ledger, store, wording
+from lab import discovery, files, ledger, wording
 from lab.vocabulary import Claim, Setting
 
 START, END = "<!-- ledger: written by make report RESULTS=results/reference -->", "<!-- /ledger -->"
@@ -21,7 +21,7 @@ def update(results: Path) -> bool:
     after = rest.split(END, 1)[1]
     new = f"{before}{START}\n{grid(results)}{END}{after}"
     if new != text:
-        store.write_atomically(readme, new.encode())
+        files.write_atomically(readme, new.encode())
     return new != text
 
 

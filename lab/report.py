@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import discovery, inert, ledger, store
+from lab import discovery, files, inert, kept, ledger, locks, store
 from lab.vocabulary import Experiment
 
 if TYPE_CHECKING:
@@ -20,21 +20,33 @@ STAMP = ".report.json"  # what the derived files were made from; deleting it onl
 
 
 def write(results: Path) -> bool:
-    """Rebuild the derived files unless they are current. Returns whether it did."""
+    """Rebuild the derived files unless they are current and untouched. Returns whether it did.
+
+    Raises:
+        OSError: With the path, if one cannot be written; each is then the old or the new one.
+    """
+    with locks.derived(results):  # who comes last has read every trial that was there
+        return _write(results)
+
+
+def _write(results: Path) -> bool:
     keys = list(store.trials(results))
+    strangers = store.strangers(results)
     committed = reference(results)
-    inputs = _inputs(results, keys, committed)
+    inputs = _inputs(results, keys, strangers, committed)
     if _current(results, inputs):
         return False
     from lab import markdown, page, report_tables
     from lab.sections import verdicts
 
+    for pattern in ("*", "figures/**/*", "tables/**/*"):
+        files.remove_orphans(results.glob(pattern))
     rows = {f"{key.experiment}.csv": _Rows() for key in keys}
     sections = gather(
         results, keys, _pictures, lambda key, *trial: rows[f"{key.experiment}.csv"].add(key, *trial)
     )
     for path, experiment_rows in rows.items():
-        store.write_atomically(results / path, experiment_rows.text().encode())
+        files.write_atomically(results / path, experiment_rows.text().encode())
     every = verdicts(sections)
     made = set(rows)
     made |= {picture["path"] for section in sections for picture in section.pictures}
@@ -44,10 +56,13 @@ def write(results: Path) -> bool:
     for section in sections:
         for table in section.tables.values():
             made |= _write_table(results, f"tables/{section.folder}", table)
-    store.write_atomically(results / "REPORT.md", markdown.render(sections).encode())
-    store.write_atomically(results / "report.html", page.render(sections, committed).encode())
-    stamp = json.dumps({"inputs": inputs, "made": sorted(made)}, indent=1)
-    store.write_atomically(results / STAMP, stamp.encode())
+    text = markdown.render(sections, strangers)
+    files.write_atomically(results / "REPORT.md", text.encode())
+    text = page.render(sections, committed, strangers)
+    files.write_atomically(results / "report.html", text.encode())
+    digests = {path: _digest(results / path) for path in sorted(made)}
+    stamp = json.dumps({"inputs": inputs, "made": digests}, indent=1)
+    files.write_atomically(results / STAMP, stamp.encode())
     return True
 
 
@@ -108,7 +123,7 @@ def summary(results: Path) -> str:
 
 def command(name: str, experiment: Experiment | None, setting, **more) -> str:
     """The make command that produces a setting; words that are defaults are left out."""
-    usual = {"SCALE": "quick", "BACKEND": "tensorflow", "RESULTS": "results"}
+    usual = {"SCALE": "quick", "BACKEND": "tensorflow", "RESULTS": "results", "RAY_ADDRESS": ""}
     if experiment is not None:
         usual |= {"DATA": experiment.data, "MODEL": experiment.model}
     asked = {
@@ -141,25 +156,33 @@ def _known(name: str) -> Experiment | None:
     return discovery.load_experiment(name) if name in discovery.experiment_names() else None
 
 
-def _inputs(results: Path, keys: Sequence[store.Key], committed) -> str:
+def _inputs(results: Path, keys: Sequence[store.Key], strangers, committed) -> str:
     """A digest of everything the derived files depend on."""
-    digest = hashlib.sha256(repr(committed).encode())
+    digest = hashlib.sha256(repr((strangers, committed)).encode())
     for key in keys:
-        for ending in ("json", "csv"):
-            path = store.present(results / f"{key.path}.{ending}")
-            content = path.read_bytes() if path.is_file() else b"missing"
-            digest.update(f"{key.path} {hashlib.sha256(content).hexdigest()}\n".encode())
+        for path in store.paths(results, key):
+            digest.update(f"{key.path} {_digest(path)}\n".encode())
+    for where in sorted({(key.experiment, key.setting) for key in keys}):
+        digest.update(repr(sorted(kept.read(results, *where).items())).encode())
     for folder in ("lab", "experiments"):
         for source in sorted((discovery.ROOT / folder).glob("*.*")):
             digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(files.content(path)).hexdigest()
+    except store.Broken as error:
+        return str(error)
+
+
 def _current(results: Path, inputs: str) -> bool:
     try:
-        stamp = json.loads((results / STAMP).read_text("utf-8"))
-        return stamp["inputs"] == inputs and all((results / p).is_file() for p in stamp["made"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stamp = json.loads(files.content(results / STAMP))
+        made = stamp["made"].items()
+        return stamp["inputs"] == inputs and all(_digest(results / p) == was for p, was in made)
+    except (store.Broken, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -187,7 +210,7 @@ def _write_table(results: Path, folder: str, table: "Table") -> set[str]:
     forms = {"csv": table.csv(), "tex": table.latex(), "md": table.markdown()}
     paths = {f"{folder}/{table.name}.{ending}": text for ending, text in forms.items()}
     for path, text in paths.items():
-        store.write_atomically(results / path, text.encode())
+        files.write_atomically(results / path, text.encode())
     return set(paths)
 
 
@@ -203,7 +226,7 @@ def _pictures(results: Path, experiment, measured, verdicts) -> list[dict[str, A
     pictures = drawn(results, experiment, measured, verdicts)
     for picture in pictures:
         path = results / picture["path"]
-        store.write_atomically(path, picture["svg"])
+        files.write_atomically(path, picture["svg"])
         # For slides; nothing else depends on it.
-        store.write_atomically(path.with_suffix(".png"), figures.png(picture.pop("figure")))
+        files.write_atomically(path.with_suffix(".png"), figures.png(picture.pop("figure")))
     return pictures

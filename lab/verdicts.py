@@ -38,7 +38,8 @@ class Verdict:
 def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Verdict]:
     """Judge every claim of an experiment in one setting."""
     declared, looks = measured.declared(experiment.scales[measured.setting.scale]["seeds"])
-    mixed = measured.mixed()
+    mixed = measured.mixed(experiment.arms)
+    kept = sum(measured.kept_trials.values())
     alpha = ALPHA / looks  # more seeds after a look at fewer: each look costs its share
     differences = [measured.per_seed(claim.contrast) for claim in experiment.claims]
     first = [
@@ -56,6 +57,9 @@ def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Ver
         obstacle = _obstacle(measured, mixed, claim, len(values), declared, [g for _, g in gates])
         if obstacle:
             judgement = replace(judgement, verdict=obstacle[0], reason=obstacle[1])
+        if kept:
+            reason = f"{judgement.reason}; stale trials kept (KEEP_STALE=1): {kept}"
+            judgement = replace(judgement, reason=reason)
         beside = {
             label: judge(list(measured.per_seed(contrast).values()), 0.0, ALPHA)
             for label, contrast in claim.beside.items()

@@ -4,7 +4,13 @@ The server does nothing but import, so no thread and no state of a backend is lo
 environment that a backend reads when it is imported is already the workers' own.
 """
 
+import ctypes
 import os
+import signal
+
+# While it imports, for seconds, the server would not see that the driver has ended.
+PR_SET_PDEATHSIG = 1  # of Linux, where alone there is such a server; not handed on to its forks
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 # What TensorFlow says of the processor while it is imported belongs in no terminal.
 _kept = os.dup(2)

@@ -48,7 +48,8 @@ class Live:
             if version != self._version:
                 keys = list(store.trials(self.results))
                 sections = report.gather(self.results, keys, self._drawn)
-                self._text = page.render(sections, report.reference(self.results), version)
+                committed, strangers = report.reference(self.results), store.strangers(self.results)
+                self._text = page.render(sections, committed, strangers, live=version)
                 self._version = version
                 ended = self.clock()
                 self._rest_until = ended + max(LEAST, CALM * (ended - began))
@@ -58,7 +59,7 @@ class Live:
         digest = hashlib.sha256()
         for key in store.trials(self.results):
             try:
-                state = store.present(self.results / f"{key.path}.json").stat()
+                state = store.paths(self.results, key)[0].stat()
             except OSError:
                 continue  # gone since it was listed
             digest.update(f"{key.path} {state.st_size} {state.st_mtime_ns}\n".encode())

@@ -13,7 +13,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
+from lab import home
 from lab.isolation import Surroundings, seed_everything
 from lab.store import Key
 from lab.vocabulary import Setting
@@ -38,6 +40,12 @@ class Outcome:
     lost: bool = False
 
 
+def given_up(keys: Sequence[Key], limit: float) -> list[Outcome]:
+    """What came of trials that took longer than so many seconds each."""
+    error = f"No result within {limit:g} s: stopped. LIMIT= sets the seconds a trial."
+    return [Outcome("failed", error=error) for _ in keys]
+
+
 def environment(setting: Setting, threads: int) -> dict[str, str]:
     """What a worker's process must have before a backend is imported, which then reads it."""
     count = str(threads)
@@ -57,6 +65,7 @@ def environment(setting: Setting, threads: int) -> dict[str, str]:
 def start(setting: Setting, threads: int) -> None:
     """Make this process a worker."""
     global _log
+    home.leave_alone()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     os.environ |= environment(setting, threads)
     _log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  (open as long as the process)
@@ -69,30 +78,42 @@ def start(setting: Setting, threads: int) -> None:
         assert backend == setting.backend, f"this worker has {backend} loaded"
 
 
-def serve(connection, setting: Setting, threads: int, engine: str) -> None:
+def serve(connection, setting: Setting, threads: int, engine: str, devices: dict[str, str]) -> None:
     """Be a worker: take tasks from the driver and give it their outcomes, as long as it lives.
 
     None, sent first, says that it has started: a backend takes seconds to import.
     """
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
-    try:
-        start(setting, threads)
-        wrong = ""
-    except Exception:
-        wrong = traceback.format_exc()
+    os.environ |= devices
+    begin(setting, threads)
     connection.send(None)
     while True:
         try:
             keys = connection.recv()
         except (EOFError, OSError):
             return
-        if wrong:
-            outcomes = [Outcome("failed", error=wrong) for _ in keys]
-        elif len(keys) == 1 and engine != "stacked":
-            outcomes = [work(keys[0], engine)]
-        else:
-            outcomes = work_together(keys, engine)
-        connection.send(outcomes)
+        connection.send(perform(keys, threads, engine))
+
+
+@cache
+def begin(setting: Setting, threads: int) -> str:
+    """Make this process a worker, unless it is one; returns what went wrong, or nothing."""
+    try:
+        start(setting, threads)
+    except Exception:
+        return traceback.format_exc()
+    gc.collect()
+    gc.freeze()  # the libraries stay: looking through them after every trial took 30 ms
+    return ""
+
+
+def perform(keys: Sequence[Key], threads: int, engine: str) -> list[Outcome]:
+    """Run one task: a trial, or several of one arm together."""
+    if wrong := begin(keys[0].setting, threads):
+        return [Outcome("failed", error=wrong) for _ in keys]
+    if len(keys) == 1 and engine != "stacked":
+        return [work(keys[0], engine)]
+    return work_together(keys, engine)
 
 
 def _end_with_the_driver() -> None:
@@ -107,8 +128,11 @@ def work(key: Key, engine: str) -> Outcome:
     """Run one trial; what it raises is part of the outcome."""
 
     def run(experiment, trials):
+        import numpy as np
+
         from lab.trial import execute
 
+        np.random.seed(key.seed)  # which the next line does only where Keras is loaded
         seed_everything(key.seed)
         try:
             execute(trials[0], experiment.run, engine)

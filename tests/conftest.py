@@ -54,6 +54,12 @@ class Project:
     def experiment(self, name: str, source: str) -> None:
         (self.folder / "experiments" / f"{name}.py").write_text(source, "utf-8")
 
+    def draws_nothing(self) -> "Project":
+        """Leave out figures, most of the time of a run that trains nothing; returns itself."""
+        with open(self.folder / "lab/report.py", "a") as source:
+            source.write("\n\ndef _pictures(*_):\n    return []\n")
+        return self
+
     def lab(self, *words: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess:
         """Run `python -m lab ...` in the project; returns the finished process."""
         return subprocess.run(
@@ -71,8 +77,9 @@ class Project:
         return self.lab(*asked, *words, **more)
 
     def files(self) -> dict[str, bytes]:
-        """Every file of the results by its path."""
-        files = (p for p in sorted(self.results.rglob("*")) if p.is_file())
+        """Every file of the results by its path, but for locks."""
+        found = sorted(self.results.rglob("*"))
+        files = (p for p in found if p.is_file() and p.name != ".lock")
         return {p.relative_to(self.results).as_posix(): p.read_bytes() for p in files}
 
 

@@ -104,6 +104,7 @@ def test_one_seed_of_two_is_incomplete_for_every_claim(results):
     assert all(",incomplete,1 of 2 seeds" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_trial_gives_the_same_rows_in_another_process_and_order(results, tmp_path):
     before = (results / "batch_size.csv").read_bytes()
     shutil.copytree(results, tmp_path / "again")

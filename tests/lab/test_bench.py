@@ -29,6 +29,7 @@ class Recorder:
         self.epochs.append((float(loss), float(accuracy)))
 
 
+@pytest.mark.slow
 def test_quick_run_of_the_tiny_benchmark_times_every_way(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "lab.bench", "--quick", "--only=tiny", f"--results={tmp_path}"],
@@ -52,7 +53,7 @@ def test_quick_run_of_the_tiny_benchmark_times_every_way(tmp_path):
         assert bench_report.label(row["way"]) in done.stdout
     # Written atomically: nothing half-written is left beside them.
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {"bench.csv", "figures/bench.svg"}
+    assert found == {"bench.csv", "figures/bench.svg", ".lock"}
 
 
 def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
@@ -60,7 +61,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="cannot write"):
         bench.write(tmp_path, bench.rows([bench.Timing("tiny", "plain_fit", 1, [1.0])]))
-    assert [p.name for p in tmp_path.iterdir()] == ["bench.csv"]
+    assert {p.name for p in tmp_path.iterdir()} == {"bench.csv", ".lock"}
     assert (tmp_path / "bench.csv").read_text() == "old"
 
 
@@ -134,6 +135,7 @@ def test_a_way_that_fails_is_named_with_what_it_said(monkeypatch):
     assert problems[0].startswith("tiny, plain_fit, 1 threads: no answer.")
 
 
+@pytest.mark.slow
 def test_the_sweep_of_the_benchmark_trains_what_the_script_trains(tmp_path):
     folder = bench_sweep._project(tmp_path / "project")
     bench_sweep._lab(folder, "bench_sweep", 1, 2)

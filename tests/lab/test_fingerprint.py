@@ -150,3 +150,33 @@ def test_every_real_experiment_can_be_described():
         assert "lab/report.py" not in described["sources"]
         assert described["versions"]["keras"] != "absent"
         assert len(fingerprint.digest(described)) == 64
+
+
+def test_another_version_of_a_prepared_data_set_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    experiment = discovery.load_experiment("batch_size")
+    setting = Setting("quick", "pictures", "mlp", "tensorflow")
+
+    def described():
+        return fingerprint.describe("batch_size", experiment, next(iter(experiment.arms)), setting)
+
+    def prepare(version, told):
+        folder = tmp_path / "pictures" / version
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset_info.json").write_text(told)
+
+    prepare("1.0.0", '{"train": 60000}')
+    before = described()
+    assert described() == before
+    prepare("1.0.0", '{"train": 59999}')
+    edited = described()
+    prepare("3.0.1", '{"train": 60000}')
+    for now in (edited, described()):
+        said = fingerprint.what_changed(before, now)
+        assert said.startswith("versions data pictures: 1.0.0 ") and "," not in said
+    assert "-> 3.0.1 " in said
+    digits = fingerprint.describe(
+        *("batch_size", experiment, next(iter(experiment.arms))),
+        Setting("quick", "digits", "mlp", "tensorflow"),
+    )
+    assert not [name for name in digits["versions"] if name.startswith("data")]

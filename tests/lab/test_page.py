@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import ledger, report, store
+from lab import files, ledger, report, store
 from lab.vocabulary import Setting
 from tests import toy_report
 from tests.toy_report import NASTY, SETTING
@@ -189,7 +189,7 @@ print(used.ru_utime - before, used.ru_maxrss / 1024)
 
 @pytest.fixture
 def ten_thousand(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(files.os, "fsync", lambda handle: None)
     for data in ("digits", "mnist1d"):
         toy_report.save(tmp_path, setting=Setting("quick", data, "mlp", "tensorflow"), seeds=2500)
     return tmp_path

@@ -94,9 +94,10 @@ def test_it_is_accessible_and_fits_in_every_size_and_colour(visit, real, width, 
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert overflowing(page) == []
-    standard = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
-    found = Axe().run(page, options=standard)
-    assert found.violations_count == 0, found.generate_report()
+    if (width == WIDE) == (scheme == "light"):  # it takes as long as all the rest
+        standard = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+        found = Axe().run(page, options=standard)
+        assert found.violations_count == 0, found.generate_report()
     page.evaluate("for (const image of document.images) image.loading = 'eager'")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
     broken = "[...document.images].filter((image) => !image.naturalWidth || image.alt.length < 20)"

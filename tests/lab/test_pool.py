@@ -1,14 +1,13 @@
 """Workers that are killed, crash, run out of memory or hang, for real: only their trial is lost."""
 
-import contextlib
 import os
+import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+
+from tests.processes import needs_proc, of_session, said, soon, started
 
 CRIMES = """
 import ctypes, os, pathlib, resource, signal, time
@@ -70,6 +69,77 @@ def test_the_time_to_start_a_worker_is_not_the_first_trials(project):
     assert done.returncode == 0, done.stdout
 
 
+HALF = """
+        if not os.path.exists("half"):
+            open("half", "w").close()
+            os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half a message")
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_dies_in_the_middle_of_its_answer_is_not_believed(project):
+    path = project.folder / "lab/worker.py"
+    send = "        connection.send(perform(keys, threads, engine))\n"
+    slow = path.read_text().replace(send, HALF + send)
+    assert slow != path.read_text()
+    path.write_text(slow)
+    done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project.folder / "half").exists() and "6/6 trials" in done.stdout
+
+
+WAITS = """
+import os, pathlib, time
+from lab import Experiment
+HERE = pathlib.Path(__file__).parent.parent
+def run(trial):
+    if trial.seed == 1 and trial.arm_name == "a":
+        number = len(list(HERE.glob("try-*")))
+        (HERE / f"try-{number}").write_text(str(os.getpid()))
+        time.sleep(600 if number == 0 or TWICE else 0)
+    trial.record(score=float(trial.seed))
+TWICE = False
+EXPERIMENT = Experiment(title="t", source="s", arms={"a": {}, "b": {}}, run=run, model="none",
+    scales={"smoke": {"seeds": 3}}, claims=[])
+"""
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [(signal.SIGKILL, 1), pytest.param(signal.SIGSEGV, 2, marks=pytest.mark.faults)],
+)
+def test_a_worker_that_is_killed_from_outside_has_its_trial_tried_once_more(project, number, times):
+    project.experiment("waits", WAITS.replace("TWICE = False", f"TWICE = {times == 2}"))
+    with started(project, "experiment", "--name=waits", "--scale=smoke", "--jobs=2") as process:
+        for i in range(times):
+            attempt = project.folder / f"try-{i}"
+            assert soon(lambda: attempt.exists() and attempt.read_text()) is not None  # noqa: B023
+            os.kill(int(attempt.read_text()), number)
+        process.wait(60)
+    assert process.returncode == (0 if times == 1 else 1)
+    assert len(list(project.folder.glob("try-*"))) == 2
+    assert len(list(project.results.rglob("seed-*.json"))) == (6 if times == 1 else 5)
+    failed = f"FAILED: a, seed 1: The worker process ended by signal {number:d}."
+    assert (failed in said(project)) == (times == 2)
+
+
+def test_without_a_limit_a_trial_may_take_a_multiple_of_the_slowest_so_far(project):
+    """Ten minutes at least, for which no test waits: here it is one second."""
+    path = project.folder / "lab/pool.py"
+    short = path.read_text().replace("SHORTEST_LIMIT = 20, 600.0", "SHORTEST_LIMIT = 20, 1.0")
+    assert short != path.read_text()
+    path.write_text(short)
+    few = 'ARMS = {"well": {}, "hangs": {}, "well_too": {}}\nEXPERIMENT ='
+    source = CRIMES.replace("trial.record(", "time.sleep(0.1)\n    trial.record(")
+    project.experiment("crimes", source.replace("EXPERIMENT =", few))
+    done = project.run("crimes", "--jobs", "1")
+    assert done.returncode == 1
+    (limit,) = re.findall(r"FAILED: hangs, seed 0: No result within ([\d.]+) s", done.stdout)
+    assert 2 <= float(limit) < 600  # twenty times a tenth of a second and what comes with it
+    assert any("well_too/seed-0.json" in name for name in project.files())
+
+
 SLEEPS = """
 import time
 from lab import Experiment
@@ -80,53 +150,53 @@ EXPERIMENT = Experiment(title="t", source="s", arms={"a": {}}, scales={"smoke": 
 """
 
 
-def descendants(root: int) -> set[int]:
-    """The processes below one, also those that a server in between has forked."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rsplit(")", 1)[1].split()[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {root}
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+@needs_proc
 def test_workers_end_when_the_driver_is_killed_in_the_middle_of_a_trial(project):
     project.experiment("sleeps", SLEEPS)
     words = ("experiment", "--name=sleeps", "--scale=smoke", "--jobs=2")
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "lab", *words],
-        cwd=project.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while len(below := descendants(driver.pid)) < 3 and time.monotonic() < deadline:
-            time.sleep(0.1)  # a server, its tracker, two workers
-        assert len(below) >= 3
+    with started(project, *words) as driver:
+        # It, a server, its tracker, two workers.
+        assert soon(lambda: len(of_session(driver.pid)) >= 5) is not None
         time.sleep(1)
         os.kill(driver.pid, signal.SIGKILL)  # the driver alone, not its group
         driver.wait()
-        deadline = time.monotonic() + 10
-        while any(map(running, below)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not [pid for pid in below if running(pid)]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(driver.pid, signal.SIGKILL)
+        assert soon(lambda: not of_session(driver.pid), 10) is not None
 
 
-def running(pid: int) -> bool:
-    """Whether a process is there and not only waiting to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+GIANT = """
+import resource
+from lab import Experiment
+def run(trial):
+    import keras
+    if trial.arm_name == "giant":
+        size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + 2**29, size + 2**29))
+    ones = keras.ops.ones((2**28 if trial.arm_name == "giant" else 2,))
+    trial.record(sum=float(keras.ops.sum(ones * 2)))
+EXPERIMENT = Experiment(title="t", source="s", arms={"a": {}, "giant": {}, "b": {}}, run=run,
+    scales={"smoke": {"seeds": 1}}, claims=[])
+"""
+
+
+@needs_proc
+@pytest.mark.faults
+def test_a_backend_that_runs_out_of_memory_takes_only_its_own_trial(project):
+    """It raises, aborts or throws in C++: either way the others finish, in workers of their own."""
+    project.experiment("giant", GIANT)
+    done = project.run("giant", timeout=300)
+    assert done.returncode == 1
+    assert "FAILED: giant, seed 0" in done.stdout and done.stdout.count("FAILED") == 1
+    assert sum(name.endswith("seed-0.json") for name in project.files()) == 2
+
+
+@pytest.mark.faults
+def test_of_trials_that_run_together_only_the_one_that_kills_is_lost(project):
+    pytest.importorskip("jax")
+    source = CRIMES.replace('arm == "killed" or', 'arm == "killed" and trial.seed == 1 or')
+    arms = 'ARMS = {"well": {}, "killed": {}}\nEXPERIMENT ='
+    project.experiment("crimes", source.replace("EXPERIMENT =", arms).replace(": 1}", ": 3}"))
+    done = project.run("crimes", "--backend", "jax", "--engine", "stacked", timeout=300)
+    assert done.returncode == 1
+    assert "FAILED: killed, seed 1: The worker process ended by signal 9." in done.stdout
+    assert done.stdout.count("FAILED") == 1
+    assert sum(name.endswith(".json") and "seed-" in name for name in project.files()) == 5

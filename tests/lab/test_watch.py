@@ -40,7 +40,7 @@ def test_it_is_the_page_of_the_report_and_says_when_there_is_news(results):
     text = live.text()
     assert f'data-version="{version}"' in text and live.version() == version
     sections = report.gather(results, list(store.trials(results)), report.drawn)
-    assert text == page.render(sections, report.reference(results), version)
+    assert text == page.render(sections, report.reference(results), live=version)
     report.write(results)
     ours = (results / "report.html").read_text("utf-8")
     assert text.split("<main")[1].split("</main>")[0] == ours.split("<main")[1].split("</main>")[0]
