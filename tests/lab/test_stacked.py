@@ -385,6 +385,7 @@ EXPERIMENT = Experiment(title="t", source="none", arms=ARMS, scales=SCALES, clai
 '''
 
 
+@pytest.mark.slow
 def test_a_stacked_sweep_writes_the_rows_of_a_fused_one(project):
     project.experiment("swept", SWEPT)
     rows = {}
