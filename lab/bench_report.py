@@ -87,7 +87,7 @@ def figure(found: Sequence[Mapping[str, Any]]) -> bytes:
             axes.axvline(1, color=figures.INK, lw=1)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.margins(x=0.1)
+            axes.margins(x=0.16)
             axes.grid(False, axis="y")
             axes.set_title(f"{benchmark}, {threads} thread{'s' * (int(threads) > 1)}")
         axes_of[-1].set_xlabel("times as fast as plain fit (sweep: as the shell loop), log scale")
