@@ -246,7 +246,7 @@ def test_no_value_breaks_a_figure(change, seeds):
     log += [Curves("z", "Z", "x", LINES.panels, log_x=True, log_y=True)]
     spec = experiment(figures=[*DECLARED, *log])
     for one in drawn(measured(seeds, change=change), spec).values():
-        ElementTree.fromstring(figures.svg(one.figure))
+        assert ElementTree.fromstring(figures.svg(one.figure)).tag.endswith("svg")
 
 
 def test_one_value_that_is_none_leaves_the_others():

@@ -207,3 +207,15 @@ def test_ten_thousand_trials_take_less_than_20_s_and_a_gigabyte(ten_thousand):
     assert seconds < 20 and megabytes < 1024
     page = (ten_thousand / "report.html").stat().st_size
     assert page < 3 * 2**20
+
+
+def test_the_committed_page_is_small_enough_to_be_sent_around():
+    """Of five experiments on two data sets: under 3 MB, and of the ledger that is committed."""
+    page = Page(report.REFERENCE / "report.html")
+    assert len(page.source.encode()) < 3e6
+    entries = [attrs for attrs in page.all("tr") if "data-verdict" in attrs]
+    told = sorted((a["data-experiment"], a["data-data"], a["data-verdict"]) for a in entries)
+    rows = ledger.verdicts(report.REFERENCE)
+    assert (
+        told == sorted((r["experiment"], r["data"], r["verdict"]) for r in rows) and len(rows) > 70
+    )
