@@ -176,8 +176,14 @@ class Progress:
         table = Table(
             title="interim, not a verdict", title_justify="left", box=None, pad_edge=False
         )
-        for heading in ("claim", "measure", "effect so far", "seeds"):
-            table.add_column(heading, no_wrap=True, min_width=5)
+        room = (self.console.width - 20) // 2  # what is too long for its half is cut
+        for heading, most in (
+            ("claim", None),
+            ("measure", room),
+            ("effect so far", room),
+            ("seeds", 5),
+        ):
+            table.add_column(heading, no_wrap=True, max_width=most)
         for claim in self.order.experiment.claims:
             values = list(self.measured.per_seed(claim.contrast).values())
             if values:
