@@ -1,27 +1,24 @@
 """What a trial's rows depend on, so that a changed source, setting or library makes it stale.
 
-Sources are followed through `import` statements, from the experiment, the model and the trial
-machinery. Of each file counts what it does: comments, docstrings and layout do not, and neither do
-constants of an experiment that its functions never read (claims and figures; arms and scales are
-compared value by value instead).
+Code counts by its content (`lab.reached`): what the experiment's `run`, the model's function and
+the trial's machinery reach, wherever it stands. Claims and figures are not reached; arms and scales
+are compared value by value.
 """
 
-import ast
 import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from lab import data_tfds, discovery
+from lab.reached import Sources
 from lab.vocabulary import Experiment, Setting
 
 PACKAGES = ("callbacks", "experiments", "lab", "models")
-# These declare and judge; no row depends on them.
-FIGURES = "lab.vocabulary_figures"
-NOT_IN_ROWS = ("lab", "lab.vocabulary", FIGURES, "lab.stats", "lab.discovery")
+TRIAL = ("lab.trial", "*")
 DATA_PACKAGE = {"digits": "scikit-learn", "mnist1d": "mnist1d"}
 THREADS = 1  # of every worker: results depend on it (trap 16)
 
@@ -29,8 +26,12 @@ THREADS = 1  # of every worker: results depend on it (trap 16)
 def describe(name: str, experiment: Experiment, arm: str, setting: Setting) -> dict:
     """Everything that a trial's rows depend on but its seed, as JSON-able nested mappings."""
     scale = {k: v for k, v in experiment.scales[setting.scale].items() if k != "seeds"}
+    build = () if setting.model == "none" else ((f"models.{setting.model}", setting.model),)
+    run = (experiment.run.__module__, experiment.run.__name__)
+    code, files = _reached((run, *build, TRIAL))
     return {
-        "sources": _sources((f"experiments.{name}", f"models.{setting.model}", "lab.trial")),
+        "code": code,
+        "sources": files,
         "arm": _plain(experiment.arms[arm]),
         "scale": _plain(scale),
         "versions": _versions(setting),
@@ -39,8 +40,9 @@ def describe(name: str, experiment: Experiment, arm: str, setting: Setting) -> d
 
 
 def digest(described: dict) -> str:
-    """The fingerprint: SHA-256 of the description."""
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    """The fingerprint: SHA-256 of the description, but for the names of files."""
+    told = {part: value for part, value in described.items() if part != "sources"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def what_changed(before: dict, now: dict) -> str:
@@ -51,9 +53,11 @@ def what_changed(before: dict, now: dict) -> str:
     """
     changes = []
     for part in sorted(now.keys() | before.keys()):
-        old, new = before.get(part), now.get(part)
-        if old == new:
+        old, new = (one.get(part, {} if part == "sources" else None) for one in (before, now))
+        if old == new or (part == "sources" and same_code(before, now)):
             continue
+        if part == "code" and before.get("sources", {}) != now.get("sources", {}):
+            continue  # the files that changed are named
         if not (isinstance(old, dict) and isinstance(new, dict)):
             changes.append(f"{part}: {old} -> {new}")
             continue
@@ -62,6 +66,11 @@ def what_changed(before: dict, now: dict) -> str:
                 how = "" if part == "sources" else f": {old.get(key)} -> {new.get(key)}"
                 changes.append(f"{key} changed" if not how else f"{part} {key}{how}")
     return ", ".join(changes)
+
+
+def same_code(one: dict, other: dict) -> bool:
+    """Whether two descriptions are of the same code, in whatever files it stood."""
+    return "code" in one and one["code"] == other.get("code")
 
 
 @cache
@@ -112,85 +121,17 @@ def _version(package: str) -> str:
 
 
 @cache
-def _sources(roots: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    todo = list(roots)
-    while todo:
-        module = todo.pop()
-        path = _path(module)
-        if path is None or module in NOT_IN_ROWS:
-            continue
-        name = path.relative_to(discovery.ROOT).as_posix()
-        if name not in found:
-            tree = ast.parse(path.read_text("utf-8"))
-            todo += _imports(tree)
-            code = _code(tree, leaf=module == roots[0])
-            found[name] = hashlib.sha256(code.encode()).hexdigest()[:16]
-    return dict(sorted(found.items()))
+def _reached(roots: tuple[tuple[str, str], ...]) -> tuple[str, dict[str, str]]:
+    """A digest of all code that is reached, and one for each file, by which changes are named."""
+    sources = Sources(discovery.ROOT, PACKAGES)
+    files: dict[str, set[str]] = {}
+    for (module, _), digest in (found := sources.reached_from(roots)).items():
+        path = sources.path(module)
+        assert path is not None
+        files.setdefault(path.relative_to(discovery.ROOT).as_posix(), set()).add(digest)
+    each = {name: _digest(files[name])[:12] for name in sorted(files)}
+    return _digest(found.values()), each
 
 
-def _path(module: str) -> Path | None:
-    if module.split(".")[0] not in PACKAGES:
-        return None
-    base = discovery.ROOT / module.replace(".", "/")
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    modules = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
-            modules += [_home(node.module, alias.name) for alias in node.names]
-    return modules
-
-
-def _home(package: str, name: str) -> str:
-    """The module that `from package import name` gets `name` from."""
-    if _path(f"{package}.{name}"):
-        return f"{package}.{name}"
-    path = _path(package)
-    if path is not None and path.name == "__init__.py":
-        for node in ast.parse(path.read_text("utf-8")).body:
-            if not isinstance(node, ast.ImportFrom) or not node.module:
-                continue
-            if name in {alias.asname or alias.name for alias in node.names}:
-                return node.module
-    return package
-
-
-def _code(tree: ast.Module, leaf: bool) -> str:
-    """The code without docstrings, comments and layout.
-
-    Of a `leaf`, which no other module imports, also without constants its functions do not read,
-    and without the import of figures.
-    """
-    body = tree.body
-    if leaf:
-        # Claims, figures and the scales' numbers; what a trial needs of those comes in by value.
-        read = _names(n for n in body if not isinstance(n, ast.Assign))
-        while kept := {n for n in body if isinstance(n, ast.Assign) and _targets(n) & read}:
-            if _names(kept) <= read:
-                break
-            read |= _names(kept)
-        body = [n for n in body if not isinstance(n, ast.Assign) or _targets(n) & read]
-        # Nor is a kind of figure that the experiment begins to use.
-        body = [n for n in body if not (isinstance(n, ast.ImportFrom) and n.module == FIGURES)]
-    tree = ast.Module(body=body, type_ignores=[])
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            documented = node.body and ast.get_docstring(node, clean=False) is not None
-            node.body = (node.body[1:] if documented else node.body) or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def _names(nodes) -> set[str]:
-    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
-
-
-def _targets(node: ast.Assign) -> set[str]:
-    return _names(node.targets)
+def _digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(set(digests))).encode()).hexdigest()

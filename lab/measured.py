@@ -9,7 +9,7 @@ from lab import fingerprint, kept, store
 from lab.vocabulary import AnyContrast, Setting, Values
 
 # A verdict never mixes trials that differ in these (trap 16); arms differ in `arm`.
-MUST_AGREE = ("sources", "versions", "threads", "scale")
+MUST_AGREE = ("code", "versions", "threads", "scale")
 MOST_SAID = 3  # differences that a reason names
 
 
@@ -70,10 +70,11 @@ class Measured:
             if manifest.get("fingerprint") not in self.kept:
                 described = manifest.get("described", {})
                 told["described"] = {part: described.get(part) for part in MUST_AGREE}
+                told["described"]["sources"] = described.get("sources", {})  # which changed
                 told[arm] = {f"settings of {arm}": described.get("arm")}
             for whose, now in told.items():
                 before = seen.setdefault(whose, now)
-                parts |= {part for part in now if now[part] != before[part]}
+                parts |= {part for part in {*now} - {"sources"} if now[part] != before[part]}
                 others += filter(None, [fingerprint.what_changed(before, now)])
         if not parts:
             return ""

@@ -55,7 +55,7 @@ def test_a_run_that_stopped_halfway_after_a_change_gives_no_verdict(project):
     assert project.lab("report").returncode == 0
     found = verdicts(project)
     assert {row["verdict"] for row in found.values()} == {"invalid"}
-    says = "trials of different sources are mixed (experiments/toy.py changed)"
+    says = "trials of different code are mixed (experiments/toy.py changed)"
     assert {row["reason"] for row in found.values()} == {says}
     assert "5 stale: experiments/toy.py changed" in project.run().stdout
     assert verdicts(project)["A1", "score"]["verdict"] == "supported"
@@ -104,6 +104,10 @@ def mixed(described, note=None):
         ({"versions": {"numpy": "1"}, "arm": {"rate": 1}}, "settings of large are mixed"),
         ({"versions": {"numpy": "1"}, "arm": {}, "threads": 2}, "threads are mixed"),
         ({}, "different settings of large, versions are mixed"),
+        (
+            {"versions": {"numpy": "1"}, "arm": {}, "code": "2", "sources": {"lab/fit.py": "2"}},
+            "different code are mixed (lab/fit.py changed)",
+        ),
     ],
 )
 def test_what_trials_must_share_is_named_where_they_do_not(described, says):
@@ -115,9 +119,17 @@ def test_what_trials_must_share_is_named_where_they_do_not(described, says):
     assert mixed(described, {"other": "numpy changed"}).verdict == "invalid"
 
 
+def test_the_same_code_from_other_files_is_not_mixed():
+    data = measured()
+    for i, manifest in enumerate(data.manifests.values()):
+        manifest |= {"described": {"code": "1", "sources": {f"lab/{i}.py": "1"}, "arm": {}}}
+    (verdict,) = judge_all("toy", experiment(claim()), data)
+    assert verdict.judgement.verdict == "supported"
+
+
 def test_an_arm_that_the_experiment_no_longer_has_spoils_nothing():
     data = measured()
-    data.manifests["gone", 0] = {"described": {"sources": "older"}, "device": "CPU"}
+    data.manifests["gone", 0] = {"described": {"code": "older"}, "device": "CPU"}
     (verdict,) = judge_all("toy", experiment(claim()), data)
     assert verdict.judgement.verdict == "supported"
 
