@@ -32,11 +32,11 @@ LAUNCHER_READY := $(if $(filter-out ray,$(LAUNCHER)),,$(if $(LAUNCHER),$(RAY)))
 PIP := $(PY) -m pip install -qq --disable-pip-version-check
 
 help: ## the targets, one line each
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
-	@echo
-	@echo 'Options: NAME=batch_size [SCALE=quick] [DATA=digits] [MODEL=mlp] [SEEDS=10] [JOBS=2]'
-	@echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [KEEP_STALE=1] [DRY=1]'
-	@echo '         [LAUNCHER=ray] [RAY_ADDRESS=host:6379]'
+	@trap '' PIPE; { \
+	awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile; echo; \
+	echo 'Options: NAME=batch_size [SCALE=quick] [DATA=digits] [MODEL=mlp] [SEEDS=10] [JOBS=2]'; \
+	echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [KEEP_STALE=1] [DRY=1]'; \
+	echo '         [LAUNCHER=ray] [RAY_ADDRESS=host:6379]'; } 2>/dev/null || true
 
 setup: $(RUN) ## build .venv from the pinned requirements (every other target does it if missing)
 

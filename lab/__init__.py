@@ -7,12 +7,7 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, tune
 ```
 """
 
-from lab.epochs import evaluate
-from lab.fit import Fit, train
-from lab.once import once
-from lab.tune import tune
-from lab.twins import stand_in
-from lab.vocabulary import (
+from lab.claims.vocabulary import (
     Claim,
     Contrast,
     Curves,
@@ -22,6 +17,12 @@ from lab.vocabulary import (
     RankCorrelation,
     Scatter,
 )
+from lab.engines.epochs import evaluate
+from lab.engines.fit import Fit
+from lab.engines.once import once
+from lab.engines.training import train
+from lab.engines.tune import tune
+from lab.engines.twins import stand_in
 
 __all__ = [
     "Claim",

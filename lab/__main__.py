@@ -3,8 +3,8 @@
 import io
 import sys
 
-from lab import interrupt
 from lab.cli import main
+from lab.machine import interrupt
 
 if __name__ == "__main__":
     interrupt.handle()

@@ -8,9 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-from lab import discovery, home, interrupt
-from lab.discovery import UsageError, nearest
-from lab.vocabulary import NAME, Experiment, Setting
+from lab.claims import discovery
+from lab.claims.discovery import UsageError, nearest
+from lab.claims.vocabulary import NAME, Experiment, Setting
+from lab.machine import home, interrupt
 
 BACKENDS = ("tensorflow", "jax")
 LAUNCHERS = ("local", "ray")
@@ -40,12 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         return _say(error, WRONG_USAGE)
-    except BrokenPipeError:
+    except BrokenPipeError:  # `make list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return FAILED if options.command == "experiment" and options.dry != "1" else DONE
     except KeyboardInterrupt:
         return _say("Interrupted.", interrupt.EXIT_STATUS)
 
@@ -138,7 +141,7 @@ def _setting(options, experiment: Experiment) -> Setting:
 
 
 def _check_data_name(data: str) -> None:
-    from lab.data import UnknownData, check, names
+    from lab.data.loading import UnknownData, check, names
 
     if not NAME.fullmatch(data):
         raise nearest("DATA", data, names())
@@ -166,8 +169,8 @@ def _check_launcher(options) -> None:
 def _experiment(options) -> int:
     name = _choice("NAME", options.name, discovery.experiment_names())
     experiment = discovery.load_experiment(name)
-    from lab.data import NotPrepared
-    from lab.fit import ENGINES
+    from lab.data.loading import NotPrepared
+    from lab.engines.training import ENGINES
 
     try:
         setting = _setting(options, experiment)
@@ -183,11 +186,11 @@ def _experiment(options) -> int:
     limit = None if options.limit is None else _number("LIMIT", options.limit, MOST_SECONDS)
     results = _results_folder(options.results)
 
-    from lab import sweep
+    from lab.sweeps import running
 
     asked = (name, experiment, setting, seeds, jobs, options.engine, results, limit)
-    return sweep.run(
-        sweep.Order(
+    return running.run(
+        running.Order(
             *(*asked, options.launcher, options.ray_address),
             keep_stale=_flag("KEEP_STALE", options.keep_stale),
         ),
@@ -202,27 +205,27 @@ def _list(options) -> int:
 
 
 def _report(options) -> int:
-    from lab import readme, report
+    from lab.report import readme, writing
 
     results = _results_folder(options.results)
     try:
-        report.write(results)
+        writing.write(results)
         readme.update(results)
     except OSError as error:
         return _say(error, FAILED)
-    print(report.summary(results))
+    print(writing.summary(results))
     return DONE
 
 
 def _watch(options) -> int:
-    from lab import watch
+    from lab.report import watch
 
     port = None if options.port is None else _number("PORT", options.port, 65535)
     return watch.serve(_results_folder(options.results), port)
 
 
 def _compact(options) -> int:
-    from lab import store
+    from lab.records import store
 
     folder = _results_folder(options.results)
     try:
@@ -233,10 +236,10 @@ def _compact(options) -> int:
 
 
 def _data(options) -> int:
-    from lab.data import NotPrepared, UnknownData, prepare
+    from lab.data.loading import NotPrepared, UnknownData, prepare
 
     if not NAME.fullmatch(options.data):
-        from lab.data import names
+        from lab.data.loading import names
 
         raise nearest("DATA", options.data, names())
     try:

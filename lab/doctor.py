@@ -7,8 +7,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lab import devices, discovery
-from lab.sweep import unwritable
+from lab.claims import discovery
+from lab.machine import devices
+from lab.sweeps.running import unwritable
 
 OLDEST, NEWEST = (3, 10), (3, 13)
 FREE_GB = 1
@@ -77,6 +78,6 @@ def _folder(results: Path):
 
 
 def _data():
-    from lab.data import names
+    from lab.data.loading import names
 
     return True, f"data sets at hand: {', '.join(sorted(names()))}"

@@ -1,8 +1,9 @@
 """That an experiment measures whatever its claims and figures are made of."""
 
-from lab import figures, store
-from lab.measured import load
-from lab.vocabulary_figures import Curves, Heatmap
+from lab.claims.figures import Curves, Heatmap
+from lab.figures import drawing
+from lab.records import store
+from lab.records.measured import load
 
 
 def measured_in(results):
@@ -20,7 +21,7 @@ def assert_has_what_it_needs(experiment, measured):
         for contrast in contrasts:
             assert set(contrast.needs()) <= metrics, claim.id
     for figure in experiment.figures:
-        assert figures.declared(figure, measured) is not None, figure.name
+        assert drawing.declared(figure, measured) is not None, figure.name
         if isinstance(figure, Curves):
             for _, arm, metric in (line for lines in figure.panels.values() for line in lines):
                 points = [name for of, name in metrics if of == arm]

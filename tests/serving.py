@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from lab import watch
+from lab.report import watch
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import ledger, readme
+from lab.records import ledger
+from lab.report import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lab import store
-from lab.vocabulary import Claim, Contrast, Curves, Experiment, Scatter, Setting
+from lab.claims.vocabulary import Claim, Contrast, Curves, Experiment, Scatter, Setting
+from lab.records import store
 
 SETTING = Setting("quick", "digits", "mlp", "tensorflow")
 NASTY = "<script>alert(1)</script> | `code` *b* =HYPERLINK(1)"

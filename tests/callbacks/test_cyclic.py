@@ -6,7 +6,7 @@ import pytest
 
 from callbacks import CyclicLR, SnapshotEnsemble
 from lab import Fit, train
-from lab.fit import batch_order
+from lab.engines.fit import batch_order
 
 pytestmark = pytest.mark.both_backends
 
@@ -141,9 +141,9 @@ def test_an_equal_model_of_the_fused_engine_keeps_its_own_rate():
 def test_members_of_a_stack_have_their_own_rates_and_one_program(mode):
     if keras.backend.backend() != "jax":
         pytest.skip("the stacked engine needs JAX")
-    from lab import stacked_program
+    from lab.engines import program
 
-    stacked_program._programs.clear()
+    program._programs.clear()
     pairs = [(0.01, 0.2, 0.999), (0.1, 0.3, 0.97), (0.0, 1.0, 0.9)]
     callbacks = [CyclicLR(low, high, 4, mode, gamma) for low, high, gamma in pairs]
     for first in (0, 2 * STEPS):  # and once more
@@ -159,7 +159,7 @@ def test_members_of_a_stack_have_their_own_rates_and_one_program(mode):
             np.testing.assert_allclose(rates[i].seen, reference, rtol=2e-6, atol=1e-12)
             close(histories[i].history["learning_rate"], reference[STEPS - 1 :: STEPS])
             assert_plain(fits[i].model)
-    assert len(stacked_program._programs) == 2  # t = 0 at another count of the optimizer's
+    assert len(program._programs) == 2  # t = 0 at another count of the optimizer's
 
 
 def test_another_fit_goes_on_in_the_cycle_also_after_saving_and_loading(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from callbacks import CyclicLR, PolyakAveraging, recalibrate_batchnorm
-from lab.fit import Fit, train
+from lab.engines.fit import Fit
+from lab.engines.training import train
 
 pytestmark = pytest.mark.both_backends
 

@@ -7,7 +7,7 @@ import pytest
 
 from callbacks import SnapshotEnsemble
 from lab import Fit, train
-from lab.fit import batch_order
+from lab.engines.fit import batch_order
 
 pytestmark = pytest.mark.both_backends
 

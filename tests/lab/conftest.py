@@ -2,7 +2,8 @@
 
 import pytest
 
-from lab import figures, report
+from lab.figures import drawing
+from lab.report import writing
 from tests import toy_report
 
 
@@ -10,8 +11,8 @@ from tests import toy_report
 def results(tmp_path, monkeypatch):
     """A folder of results, and the toy among the experiments that the report knows."""
     known = {"toy": toy_report.EXPERIMENT}
-    monkeypatch.setattr(report, "_known", known.get)
+    monkeypatch.setattr(writing, "_known", known.get)
     # Half of the time of a report; test_figures and what runs the command line draw real ones.
-    monkeypatch.setattr(figures, "png", lambda figure: b"")
+    monkeypatch.setattr(drawing, "png", lambda figure: b"")
     toy_report.save(tmp_path)
     return tmp_path

@@ -166,7 +166,7 @@ EXPERIMENT = Experiment(title="t", source="s",
         ('raise RuntimeError("out of cheese")', "out of cheese", "incomplete", 5),
         ("import os; os.kill(os.getpid(), 9)", "signal 9", "incomplete", 5),
         ("import os; os._exit(3)", "exit status 3", "incomplete", 5),
-        ('from lab.trial import Diverged; raise Diverged("loss")', "DIVERGED", "invalid", 6),
+        ('from lab.sweeps.trial import Diverged; raise Diverged("loss")', "DIVERGED", "invalid", 6),
     ],
     ids=["raises", "is killed", "exits", "diverges"],
 )
@@ -187,10 +187,72 @@ def test_a_bad_trial_is_told_with_its_log_and_the_others_finish(
     assert again.returncode == 1
 
 
-def test_a_broken_experiment_raises_and_is_not_skipped(project):
-    project.experiment("broken", "EXPERIMENT = 1")
-    done = project.lab("list")
-    assert done.returncode != 0 and "experiments/broken.py must define" in done.stderr
+@pytest.mark.parametrize(
+    ("files", "name", "says"),
+    [
+        (
+            {"broken.py": "EXPERIMENT = 1"},
+            "broken",
+            "experiments/broken.py: TypeError: it must def",
+        ),
+        ({"a/broken.py": "x = 1\nimport nowhere"}, "broken", "a/broken.py, line 2: ModuleNotFound"),
+        (
+            {"a/broken.py": "x = 1\n\nx = ("},
+            "broken",
+            "experiments/a/broken.py, line 3: SyntaxError",
+        ),
+        ({"broken.py": "from lab import Claim\nClaim()"}, "broken", "broken.py, line 2: TypeError"),
+        (
+            {"a/double.py": "", "b/double.py": ""},
+            "double",
+            "not one experiment but 2: experiments/a/double.py, experiments/b/double.py.",
+        ),
+        ({"a/x.py": "", "b/a.py": ""}, "a", "experiments/b/a.py has the name of a folder"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_named_and_the_others_run(project, files, name, says):
+    for path, source in files.items():
+        (project.folder / "experiments" / path).parent.mkdir(exist_ok=True)
+        (project.folder / "experiments" / path).write_text(source)
+    listed = project.lab("list")
+    assert listed.returncode == 2 and says in listed.stderr and "A toy" in listed.stdout
+    assert "Traceback" not in listed.stderr
+    done = project.run(name)
+    assert done.returncode == 2 and says in done.stderr and not project.results.exists()
+    project.draws_nothing()
+    assert project.run().returncode == 0
+
+
+def test_an_experiment_is_found_in_whatever_folder_it_lies(project):
+    deep = project.folder / "experiments/one/two"
+    deep.mkdir(parents=True)
+    (project.folder / "experiments/toy.py").rename(deep / "moved.py")
+    listed = project.lab("list").stdout
+    assert "One, two" in listed and "run: make experiment NAME=moved" in listed
+    assert project.draws_nothing().run("moved").returncode == 0
+    assert (project.results / "moved.csv").is_file()
+
+
+def test_results_of_an_experiment_that_no_longer_imports_are_not_judged(project):
+    project.draws_nothing().run()
+    project.experiment("toy", "import nowhere")
+    done = project.lab("report")
+    assert done.returncode == 0
+    told = (project.results / "REPORT.md").read_text()
+    assert "experiments/toy.py, line 1: ModuleNotFoundError" in told and "not judged" in told
+    assert "experiments/toy.py" in (project.results / "report.html").read_text()
+
+
+@pytest.mark.parametrize("words", ["list", "doctor", "experiment --name toy --scale smoke --dry 1"])
+def test_a_reader_who_has_seen_enough_is_no_error(project, words):
+    for number in range(30):  # more than a pipe takes at once
+        long = (project.folder / "experiments/toy.py").read_text().replace("A toy", "T" * 5000)
+        project.experiment(f"toy{number}", long)
+    command = f"{sys.executable} -m lab {words} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=project.folder, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_list_shows_claims_and_their_last_verdicts(project):

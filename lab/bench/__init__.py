@@ -1,0 +1,1 @@
+"""How fast the ways to train are, side by side: `make bench`. Nothing else imports it."""

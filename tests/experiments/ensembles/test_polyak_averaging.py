@@ -1,0 +1,308 @@
+"""Averages of the weights: budgets, schedules, controls, and a whole smoke run."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+import callbacks
+from experiments.ensembles import polyak_averaging as polyak
+from lab.claims.discovery import load_model
+from lab.claims.vocabulary import Setting
+from lab.engines.training import train
+from lab.engines.tune import Tuned
+from lab.sweeps.trial import Trial, execute
+from tests.needs import assert_has_what_it_needs, measured_in
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
+STEPS = 5 * 8
+
+
+def trial(arm):
+    return Trial("polyak_averaging", polyak.EXPERIMENT, arm, 0, SETTING, load_model("mlp"))
+
+
+def values(variables):
+    return [np.array(v) for v in variables]
+
+
+def assert_same(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def measured(arm):
+    """What an arm recorded, and what it trained, chose and measured with."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = SimpleNamespace()
+        measure = polyak.measure
+
+        def spy(trial, data, chosen, naive):
+            kept.data, kept.chosen, kept.naive = data, chosen, naive
+            kept.test_was_read = data.test_was_read
+            runs = [*chosen.values(), naive]
+            kept.before = [values(run.model.variables) for run in runs]
+            measure(trial, data, chosen, naive)
+
+        patch.setattr(polyak, "measure", spy)
+        t = trial(arm)
+        execute(t, polyak.EXPERIMENT.run)
+    kept.after = [values(run.model.variables) for run in [*kept.chosen.values(), kept.naive]]
+    kept.metrics = {metric: value for epoch, metric, value in t.rows if epoch is None}
+    return kept
+
+
+@pytest.fixture(scope="module")
+def constant():
+    return measured("constant")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return measured("constant_plain")
+
+
+def by_hand(model, weights, x, y, recalibrate_on=None):
+    """Accuracy of a copy of the model that has these weights for good."""
+    statistics = values(model.non_trainable_variables)
+    copy = keras.models.clone_model(model)
+    for variable, value in zip(copy.trainable_variables, weights, strict=True):
+        variable.assign(value)
+    for variable, value in zip(copy.non_trainable_variables, statistics, strict=True):
+        variable.assign(value)
+    if recalibrate_on is not None:
+        callbacks.recalibrate_batchnorm(copy, recalibrate_on)
+    return np.mean(np.argmax(copy(x), axis=-1) == y)
+
+
+@pytest.mark.parametrize("schedule", polyak.SCHEDULES)
+def test_rates_follow_their_schedule(schedule):
+    rate = polyak.scheduled(schedule, 0.1, 100)
+    seen = np.array([float(rate(k)) if callable(rate) else rate for k in range(100)])
+    assert seen[0] == pytest.approx(0.1)
+    if schedule == "constant":
+        assert set(seen) == {0.1}
+    elif schedule == "step":
+        assert np.allclose(seen, np.repeat([0.1, 0.01, 0.001], [50, 25, 25]))
+    else:
+        assert np.allclose(seen, 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100)))
+
+
+def test_arms_differ_in_schedule_and_normalization_alone():
+    fits = {arm: polyak.fit(t := trial(arm), t.data(), 0.1) for arm in polyak.ARMS}
+    for arm, one in fits.items():
+        like = fits["constant_plain" if arm.endswith("plain") else "constant"]
+        assert_same(values(one.model.trainable_variables), values(like.model.trainable_variables))
+        assert_same(one.data, fits["constant"].data)
+        assert (one.batch_size, one.epochs) == (16, 5)
+        norms = [isinstance(x, keras.layers.BatchNormalization) for x in one.model.layers]
+        assert any(norms) != arm.endswith("plain")
+        # Keras's default: with a shorter memory the statistics would lag less (trap 2).
+        assert all(x.momentum == 0.99 for x in one.model.layers if hasattr(x, "momentum"))
+        averages = [(c.decay, c.start_step) for c in one.callbacks[:5]]
+        decays = [None, pytest.approx(0.9), pytest.approx(0.99), pytest.approx(0.999)]
+        assert averages == [*((decay, 0) for decay in decays), (None, STEPS * 3 // 4)]
+
+
+def test_all_averages_come_from_one_budget(constant):
+    for run in constant.chosen.values():
+        assert int(run.model.optimizer.iterations) == STEPS
+        assert [average.steps for average in run.callbacks[:5]] == [STEPS] * 4 + [STEPS // 4]
+
+
+def test_metrics_are_those_of_the_weights_by_hand(constant, plain):
+    for kept in (constant, plain):
+        x, y = kept.data.test
+        for name in ("last", *polyak.AVERAGES):
+            for run, metric, on in (
+                (kept.chosen[name], "accuracy", kept.data.train.x),
+                (kept.naive, "naive_accuracy", None),
+            ):
+                at = run.model.trainable_variables
+                if name != "last":
+                    at = run.callbacks[polyak.AVERAGES.index(name)].average
+                accuracy = by_hand(run.model, at, x, y, on)
+                assert kept.metrics[f"{metric}_{name}"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_gains_are_differences_of_accuracies(constant):
+    m = constant.metrics
+    for name in polyak.AVERAGES:
+        for kind in ("", "naive_"):
+            gain = m[f"{kind}accuracy_{name}"] - m[f"{kind}accuracy_last"]
+            assert m[f"{kind}gain_{name}"] == pytest.approx(gain)
+        excess = m[f"naive_gain_{name}"] - m[f"same_weights_gain_{name}"]
+        assert m[f"excess_{name}"] == pytest.approx(excess)
+    for name, horizon in polyak.HORIZONS.items():
+        assert m[f"gain_over_horizon@{horizon}"] == pytest.approx(100 * m[f"gain_{name}"])
+
+
+def test_without_batchnorm_nothing_is_in_excess(constant, plain):
+    """Trap 2: what differs without statistics to recompute would be no matter of statistics."""
+    assert all(plain.metrics[f"excess_{name}"] == 0 for name in polyak.AVERAGES)
+    assert plain.metrics["learning_rate_naive"] == plain.metrics["learning_rate_last"]
+    assert any(constant.metrics[f"excess_{name}"] != 0 for name in polyak.AVERAGES)
+
+
+def test_without_recomputation_the_careless_figure_is_all_there_is(constant, monkeypatch):
+    """Trap 2: with the control taken out, gains change to the naive ones."""
+    monkeypatch.setattr(callbacks, "recalibrate_batchnorm", lambda model, x: None)
+    monkeypatch.setattr("callbacks.polyak.recalibrate_batchnorm", lambda model, x: None)
+    m = measured("constant").metrics
+    for name in polyak.AVERAGES:
+        assert m[f"excess_{name}"] == 0
+        assert m[f"naive_gain_{name}"] == constant.metrics[f"naive_gain_{name}"]
+    gains = [f"gain_same_rate_{name}" for name in polyak.AVERAGES]
+    assert [m[gain] for gain in gains] != [constant.metrics[gain] for gain in gains]
+    assert m["accuracy_last"] != constant.metrics["accuracy_last"]
+
+
+def test_everything_is_chosen_with_recomputed_statistics_on_validation_data(monkeypatch):
+    """Traps 2 and 11: but for the rate of the naive procedure, which is what it is."""
+    asked = []
+    seen = polyak.seen
+
+    def spy(model, at, split, recalibrate_on=None):
+        last = all(map(np.array_equal, at, values(model.trainable_variables)))
+        asked.append((last, split, recalibrate_on))
+        return seen(model, at, split, recalibrate_on)
+
+    monkeypatch.setattr(polyak, "seen", spy)
+    monkeypatch.setattr(polyak, "measure", lambda trial, data, chosen, naive: None)
+    monkeypatch.setattr(polyak, "over_length", lambda trial, data, trained: None)
+    t = trial("constant")
+    execute(t, polyak.EXPERIMENT.run)
+    (data,) = t._data
+    assert not data.test_was_read
+    assert all(split is data.validation for _, split, _ in asked)
+    left = [last for last, _, on in asked if on is None]
+    assert left == [True] * len(t.scale["rates"])
+    assert all(on is None or on is data.train.x for _, _, on in asked)
+
+
+def test_test_data_is_read_after_the_last_choice(constant, plain):
+    assert not constant.test_was_read and not plain.test_was_read
+
+
+def test_every_average_chooses_a_rate_of_its_own_and_none_that_diverged(monkeypatch):
+    table = {"last": [0.8, 0.9, 0.7, 0.99], "swa": [0.7, 0.8, 0.9, 0.99]}
+    fits = [SimpleNamespace(model=k) for k in range(4)]
+    monkeypatch.setattr(polyak, "weights", lambda trained, name: name)
+    monkeypatch.setattr(polyak, "seen", lambda k, name, *_: (table[name][k], 0.0))
+    scores = [(0.8, 0), (0.9, 0), (0.7, 0), (-math.inf, -math.inf)]
+    tuned = Tuned(None, None, None, False, scores, fits)
+    assert polyak.choose(tuned, "last", None)[1] == 1
+    assert polyak.choose(tuned, "swa", None)[1] == 2
+    table["swa"][:] = [math.nan, math.nan, 0.5, math.nan]  # an average may overflow by itself
+    assert polyak.choose(tuned, "swa", None)[1] == 2
+
+
+def test_weights_and_statistics_come_back(constant, monkeypatch):
+    """Trap 3: after measuring, and after an exception inside."""
+    for before, after in zip(constant.before, constant.after, strict=True):
+        assert_same(before, after)
+    model, inside = constant.naive.model, []
+
+    def fail(model, x):
+        inside[:] = values(model.variables)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("lab.engines.predictions.probabilities", fail)
+    before = values(model.variables)
+    for name in ("last", *polyak.AVERAGES):
+        at = polyak.weights(constant.naive, name)
+        with pytest.raises(ZeroDivisionError):
+            polyak.seen(model, at, constant.data.validation, constant.data.train.x)
+        assert any(not np.array_equal(a, b) for a, b in zip(inside, before, strict=True))
+        assert_same(values(model.variables), before)
+
+
+def test_the_start_of_a_constant_run_is_a_shorter_run(constant):
+    m, naive, data = constant.metrics, constant.naive, constant.data
+    for kind in ("naive", "same_weights"):
+        whole = 100 * m[f"{kind}_gain_ema_99"]
+        assert m[f"{kind}_gain_over_steps@{STEPS}"] == pytest.approx(whole)
+    # The smoke scale's run is as long as that.
+    assert polyak.EARLY == 5 and m["early_excess_ema_99"] == pytest.approx(m["excess_ema_99"])
+    t = trial("constant")
+    short = polyak.fit(t, data, m["learning_rate_naive"])
+    short.epochs, short.seed = 2, naive.seed
+    train(short)
+    for kind, on in {"naive": None, "same_weights": data.train.x}.items():
+        averaged, last = (
+            polyak.seen(short.model, polyak.weights(short, name), data.test, on)[0]
+            for name in ("ema_99", "last")
+        )
+        # Two compilations may round differently, so that an example or two change sides.
+        expected = pytest.approx(100 * (averaged - last), abs=1.01)
+        assert m[f"{kind}_gain_over_steps@16"] == expected
+
+
+def distance_of_long_average(initial, run):
+    """How far the horizon of 1,000 steps is from the plain mean, which it is in 40 steps."""
+    flat = lambda weights: np.concatenate([np.ravel(w) for w in weights])  # noqa: E731
+    long = flat(run.callbacks[polyak.AVERAGES.index("ema_999")].average)
+    uniform = flat(run.callbacks[polyak.AVERAGES.index("uniform")].average)
+    return np.linalg.norm(long - uniform) / np.linalg.norm(flat(initial) - uniform)
+
+
+def test_a_long_horizon_is_not_poisoned_in_a_short_run(monkeypatch):
+    """Trap 4: without debiasing the average is still where it started."""
+
+    def trained():
+        t = trial("constant_plain")
+        data = t.data()
+        run = polyak.fit(t, data, 0.1)
+        initial = values(run.model.trainable_variables)
+        train(run)
+        at = polyak.weights(run, "ema_999")
+        accuracy, _ = polyak.seen(run.model, at, data.validation)
+        return distance_of_long_average(initial, run), accuracy, run, data, initial
+
+    distance, accuracy, run, data, initial = trained()
+    assert distance < 0.02
+    last = polyak.weights(run, "last")
+    assert accuracy > polyak.seen(run.model, last, data.validation)[0] - 0.05
+    # As Keras and timm have it: 0.999 ^ 40 = 96 % of the average are the initial weights.
+    average = run.callbacks[polyak.AVERAGES.index("ema_999")].average
+    share = 0.999**STEPS
+    poisoned = [share * w0 + (1 - share) * w for w0, w in zip(initial, average, strict=True)]
+    assert by_hand(run.model, poisoned, *data.validation) < accuracy - 0.3
+
+    def biased(self, n):
+        return 1 / n if self.decay is None else n * 0 + (1 - self.decay)
+
+    monkeypatch.setattr(callbacks.PolyakAveraging, "_gain", biased)
+    assert trained()[0] > 0.5
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "lab", "experiment", "--name=polyak_averaging"]
+    done = subprocess.run(
+        [*command, "--scale=smoke", "--seeds=1", f"--results={folder}"],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_claim_and_figure_has_what_it_needs(results):
+    measured = measured_in(results)
+    assert_has_what_it_needs(polyak.EXPERIMENT, measured)
+    assert {arm for arm, *_ in measured.epochs} == set(polyak.ARMS)
+    assert all("naive" in claim.beside for claim in polyak.CLAIMS)
+    lines = (results / "verdicts.csv").read_text().splitlines()[1:]
+    assert len(lines) == len(polyak.CLAIMS) <= 8
+    assert all(",incomplete,1 of 2 seeds" in line for line in lines)

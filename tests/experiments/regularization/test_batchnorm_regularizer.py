@@ -1,0 +1,263 @@
+"""Batch norm as a regularizer: what the arms share, the controls and what happens without them."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.regularization import batchnorm_regularizer as experiment
+from lab.claims.discovery import load_model
+from lab.claims.vocabulary import Setting
+from lab.engines.tune import Tuned
+from lab.sweeps.trial import Trial, execute
+from tests.needs import assert_has_what_it_needs, measured_in
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
+SMOKE = experiment.SCALES["smoke"]
+
+
+def trial(arm, **scale):
+    made = dataclasses.replace(experiment.EXPERIMENT, scales={"smoke": SMOKE | scale})
+    return Trial("batchnorm_regularizer", made, arm, 0, SETTING, load_model("mlp"))
+
+
+def drive(arm, **scale):
+    """Run a trial; returns its metrics, every `Fit` it asked for, and what these started from."""
+    t, fits, starts = trial(arm, **scale), [], []
+
+    def watched(t):
+        course, answer = experiment.run(t), None
+        while True:
+            try:
+                asked = course.send(answer)
+            except StopIteration:
+                return
+            fits.extend(asked if isinstance(asked, list) else [asked])
+            starts.extend([fit.model.get_weights() for fit in fits[len(starts) :]])
+            answer = yield asked
+
+    execute(t, watched)
+    return {metric: value for epoch, metric, value in t.rows if epoch is None}, fits, starts
+
+
+@pytest.fixture(scope="module")
+def fits():
+    made = {arm: trial(arm) for arm in experiment.ARMS}
+    return {arm: experiment.fit(t, t.data(), 0.05) for arm, t in made.items()}
+
+
+def layers(fit, kind):
+    return [layer for layer in fit.model.layers if type(layer).__name__ == kind]
+
+
+def test_arms_share_data_batch_steps_and_start(fits):
+    first = fits["none"]
+    for fit in fits.values():
+        assert (fit.batch_size, fit.epochs) == (first.batch_size, first.epochs) == (128, 8)
+        assert np.array_equal(fit.data[0], first.data[0])
+        for one, other in zip(layers(fit, "Dense"), layers(first, "Dense"), strict=True):
+            assert np.array_equal(np.asarray(one.kernel), np.asarray(other.kernel))
+
+
+@pytest.mark.parametrize(
+    ("arm", "kind", "dropout"),
+    [
+        ("none", None, False),
+        ("batch", "BatchNormalization", False),
+        ("group", "GroupNormalization", False),
+        ("frozen", "FrozenBatchNormalization", False),
+        ("ghost_8", "GhostBatchNormalization", False),
+        ("none_dropout", None, True),
+        ("batch_dropout", "BatchNormalization", True),
+    ],
+)
+def test_arms_differ_in_their_normalization_and_dropout_alone(fits, arm, kind, dropout):
+    kinds = {type(layer).__name__ for layer in fits[arm].model.layers}
+    rest = {"InputLayer", "Flatten", "Dense", "Activation"}
+    assert kinds - rest == ({kind} if kind else set()) | ({"Dropout"} if dropout else set())
+
+
+def test_the_ghost_batch_varies_inside_of_one_sgd_batch(fits):
+    for arm, size in experiment.GHOSTS.items():
+        assert fits[arm].batch_size == 128
+        for layer in layers(fits[arm], "GhostBatchNormalization"):
+            assert layer.virtual_batch_size == size
+    assert experiment.GHOSTS["batch"] == 128 and layers(fits["batch"], "BatchNormalization")
+
+
+def test_every_arm_costs_the_same():
+    """Trap 5: as many trainings, each of as many steps."""
+    costs = set()
+    for arm in ("none", "frozen", "ghost_8", "batch_dropout"):
+        _, fits, _ = drive(arm)
+        costs.add(tuple((fit.epochs, fit.batch_size, fit.size) for fit in fits))
+    assert costs == {((8, 128, 256),) * (len(SMOKE["rates"]) + 1)}
+
+
+def test_trap_9_every_arm_is_measured_at_a_rate_of_its_own(monkeypatch):
+    def tuned(rows, fits):
+        chosen = float(np.asarray(fits[-1].model.optimizer.learning_rate))
+        same = chosen == pytest.approx(rows["learning_rate"])
+        return same and rows["train_loss"] < 0.5 * rows["naive_train_loss"]
+
+    scale = {"rates": (0.1, 1e-6, 1e-7), "naive_rate": 1e-6}
+    rows, fits, _ = drive("none", **scale)
+    assert tuned(rows, fits) and rows["tuned_at_edge"] == 1
+
+    def untuned(make_fit, rates, validation, score):
+        made = [make_fit(rate) for rate in rates]
+        histories = yield made
+        middle = len(rates) // 2
+        return Tuned(rates[middle], made[middle], histories[middle], False, [], made)
+
+    monkeypatch.setattr(experiment, "tune", untuned)
+    rows, fits, _ = drive("none", **scale)
+    assert not tuned(rows, fits)
+
+
+def test_an_undertrained_rate_is_never_chosen(monkeypatch):
+    """Trap 5: even if validation likes it best, its gap is small for having trained less."""
+    real = experiment.evaluate
+
+    def contrary(model, data):
+        seen = real(model, data)
+        return seen | {"accuracy": seen["loss"]}
+
+    monkeypatch.setattr(experiment, "evaluate", contrary)
+    rates = (1e-6, 0.1, 0.3)
+    assert drive("none", rates=rates)[0]["learning_rate"] > 1e-6
+    assert drive("none", rates=rates, target=100.0)[0]["learning_rate"] == 1e-6  # all are eligible
+
+
+def test_trap_2_statistics_belong_to_the_weights_that_are_chosen_and_measured(monkeypatch):
+    def fresh(fit):
+        """Whether the first statistics are the moments of what the layer gets from all of x."""
+        seen = fit.data[0].reshape(len(fit.data[0]), -1) @ np.asarray(fit.model.layers[2].kernel)
+        layer = layers(fit, "BatchNormalization")[0]
+        return np.allclose(layer.moving_mean, seen.mean(0), atol=1e-4) and np.allclose(
+            layer.moving_variance, seen.var(0), rtol=1e-3, atol=1e-4
+        )
+
+    rows, fits, _ = drive("batch")
+    assert all(map(fresh, fits))
+    monkeypatch.setattr(experiment, "recalibrate", lambda *_: None)
+    stale, fits, _ = drive("batch")
+    assert not any(map(fresh, fits))
+    assert abs(stale["train_loss"] - rows["train_loss"]) > 0.01
+
+
+def test_frozen_statistics_stay_those_of_the_initial_weights(monkeypatch):
+    def frozen(fits, starts):
+        kept = [
+            np.array_equal(before, after)
+            for fit, start in zip(fits, starts, strict=True)
+            for before, after, variable in zip(
+                start, fit.model.get_weights(), fit.model.weights, strict=True
+            )
+            if variable.name.startswith("moving")
+        ]
+        return len(kept) == 4 * len(fits) and all(kept)
+
+    _, fits, starts = drive("frozen")
+    assert frozen(fits, starts)
+    first, x = fits[0], fits[0].data[0]
+    seen = x.reshape(len(x), -1) @ starts[0][0]
+    layer = layers(first, "FrozenBatchNormalization")[0]
+    assert np.allclose(layer.moving_mean, seen.mean(0), atol=1e-4)
+
+    from callbacks import recalibrate_batchnorm
+
+    def always(t, model, data):
+        recalibrate_batchnorm(model, data.train.x)
+
+    monkeypatch.setattr(experiment, "recalibrate", always)
+    _, fits, starts = drive("frozen")
+    assert not frozen(fits, starts)
+
+
+def test_trap_11_the_engine_refuses_a_rate_chosen_with_the_test_data_in_view(monkeypatch):
+    recalibrate = experiment.recalibrate
+
+    def peeking(t, model, data):
+        recalibrate(t, model, data)
+        return data.test
+
+    drive("batch")
+    monkeypatch.setattr(experiment, "recalibrate", peeking)
+    with pytest.raises(RuntimeError, match="after it has read"):
+        drive("batch")
+
+
+def test_what_is_measured_is_the_chosen_training_undisturbed():
+    from lab import evaluate, train
+
+    rows, fits, starts = drive("batch_dropout")
+    t = trial("batch_dropout")
+    data = t.data()
+    alone = experiment.fit(t, data, rows["learning_rate"])
+    assert all(map(np.array_equal, alone.model.get_weights(), starts[-1]))
+    alone.seed = fits[SMOKE["rates"].index(rows["learning_rate"])].seed
+    train(alone)  # without keeping the weights of every epoch
+    experiment.recalibrate(t, alone.model, data)
+    assert evaluate(alone.model, data.train)["loss"] == pytest.approx(rows["train_loss"], rel=1e-4)
+
+
+def seen(loss):
+    """Metrics of a training whose gap depends on the training loss alone."""
+    return {"train_loss": loss, "accuracy_gap": 0.3 - 0.2 * loss}
+
+
+def test_gaps_are_compared_at_one_training_loss():
+    """Trap 9: an arm that trains in larger steps would be met further on."""
+    fast, slow = [2.0, 0.4, 0.02], [2.0, 1.0, 0.4, 0.3, 0.12, 0.08, 0.05]
+    found = [experiment.at_loss(one, lambda i, one=one: seen(one[i]), 0.1) for one in (fast, slow)]
+    for one in found:
+        assert one["train_loss"] == pytest.approx(0.1)
+        assert one["accuracy_gap"] == pytest.approx(0.28)
+    assert found[0]["bracket"] == pytest.approx(20) and found[1]["bracket"] == pytest.approx(1.5)
+    first_below = [next(seen(x)["accuracy_gap"] for x in one if x <= 0.1) for one in (fast, slow)]
+    assert first_below[0] != pytest.approx(first_below[1])
+
+
+def test_a_target_that_was_not_reached_is_told():
+    assert experiment.at_loss([2.0, 0.5, 0.2], None, 0.1) is None
+    rows, _, _ = drive("none", rates=(1e-6,), naive_rate=1e-6)
+    assert rows["reached"] == 0 and rows["matched_train_loss"] == rows["train_loss"] > 1
+    gates = experiment.CLAIMS[0].gates
+    values = {(arm, "reached"): float(arm == "batch") for arm in ("none", "batch")}
+    reached = next(gate for gate in gates if gate.of.metric == "reached")
+    assert reached.failure([reached.of.value(values)])
+
+
+def test_the_slope_is_that_of_least_squares():
+    gaps = {arm: np.sin(size) for arm, size in experiment.GHOSTS.items()}
+    value = experiment.fading("gap").value({(arm, "gap"): gap for arm, gap in gaps.items()})
+    sizes = np.log2(list(experiment.GHOSTS.values()))
+    assert value == pytest.approx(np.polyfit(sizes, list(gaps.values()), 1)[0])
+
+
+def test_the_interaction_is_what_dropout_gains_without_minus_with():
+    metrics = {"none": 0.90, "none_dropout": 0.93, "batch": 0.95, "batch_dropout": 0.94}
+    values = {(arm, "test_accuracy"): value for arm, value in metrics.items()}
+    assert experiment.gain_of_dropout("none", "batch").value(values) == pytest.approx(0.04)
+    assert experiment.gain_of_dropout("batch").value(values) == pytest.approx(-0.01)
+
+
+def test_the_smoke_scale_has_all_that_claims_and_figures_need(tmp_path):
+    command = [sys.executable, "-m", "lab", "experiment", "--name=batchnorm_regularizer"]
+    done = subprocess.run(
+        [*command, "--scale=smoke", "--seeds=1", "--jobs=1", f"--results={tmp_path}"],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = measured_in(tmp_path)
+    assert_has_what_it_needs(experiment.EXPERIMENT, measured)
+    assert {arm for arm, *_ in measured.epochs} == set(experiment.ARMS)

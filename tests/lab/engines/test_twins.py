@@ -1,0 +1,200 @@
+"""What was traced for one model serves those that are alike, and changes no result."""
+
+import keras
+import numpy as np
+import pytest
+
+from lab.engines.fit import Fit
+from lab.engines.training import train
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the twins are of the TensorFlow engine", allow_module_level=True)
+
+from lab.engines import on_tensorflow, twins
+
+SGD, Schedules = keras.optimizers.SGD, keras.optimizers.schedules
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """The models whose steps were traced, in order."""
+    seen = []
+    make = on_tensorflow._compiled
+    monkeypatch.setattr(
+        on_tensorflow, "_compiled", lambda model, *rest: seen.append(model) or make(model, *rest)
+    )
+    monkeypatch.setattr(twins, "_twins", {})
+    return seen
+
+
+def examples(n=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 4)).astype("float32"), rng.integers(0, 3, n).astype("int32")
+
+
+def network(seed=0, rate=0.1, loss=None, optimizer=SGD, layers=(), width=8):
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(width, kernel_initializer=keras.initializers.HeNormal(seed))(inputs)
+    for layer in (*layers, keras.layers.Activation("relu"), keras.layers.Dense(3)):
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    model.layers[-1].kernel.assign(np.random.default_rng(seed).normal(size=(width, 3)))
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer(rate), loss, metrics=["accuracy"])
+    return model
+
+
+def run(model, **more):
+    asked = {"batch_size": 16, "epochs": 3, "validation": examples(20, 1), "seed": 3} | more
+    return train(Fit(model, examples(), **asked)).history
+
+
+def own(monkeypatch, model, **more):
+    """The history without any twin."""
+    with monkeypatch.context() as without:
+        without.setattr(twins, "of", lambda *_: None)
+        return run(model, **more)
+
+
+def assert_equal(a, b):
+    for x, y in zip(a.variables, b.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def cosine(rate):
+    return SGD(Schedules.CosineDecay(rate, 9, warmup_target=2 * rate, warmup_steps=2), 0.9)
+
+
+LAYERS = {
+    "plain": lambda: (),
+    "batch norm": lambda: [keras.layers.BatchNormalization()],
+    "dropout": lambda: [keras.layers.Dropout(0.3, seed=5)],
+}
+
+
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("optimizer", [SGD, keras.optimizers.Adam, cosine])
+def test_models_that_differ_in_numbers_share_one_trace_to_the_bit(
+    layers, optimizer, traced, monkeypatch
+):
+    for seed, rate in enumerate((0.1, 0.02, 0.3)):
+        model, twin = (network(seed, rate, optimizer=optimizer, layers=layers()) for _ in range(2))
+        assert own(monkeypatch, model) == run(twin)
+        assert_equal(model, twin)
+        assert_equal(model.optimizer, twin.optimizer)
+        assert model.get_metrics_result() == twin.get_metrics_result()
+    assert len(twins._twins) == 1
+    (kept,) = twins._twins.values()
+    assert [model for model in traced if model is kept.model] == [kept.model] * 2  # train and test
+
+
+def test_what_computes_something_else_has_a_trace_of_its_own(traced):
+    class Doubled(keras.losses.SparseCategoricalCrossentropy):
+        """Not registered, so its configuration is no promise."""
+
+        def call(self, *arguments):
+            return 2 * super().call(*arguments)
+
+    frozen = network()
+    frozen.layers[1].trainable = False
+    frozen.compile(SGD(0.1), frozen.loss, metrics=["accuracy"])
+    plain = run(network())["loss"]
+    for other in (
+        network(width=9),
+        network(optimizer=lambda rate: SGD(rate, momentum=0.5)),
+        network(layers=[keras.layers.Activation("tanh")]),
+        network(loss=Doubled(from_logits=True)),
+        frozen,
+    ):
+        assert run(other)["loss"] != plain
+    assert run(network())["loss"] == plain
+    assert len({id(model) for model in traced}) == 6
+
+
+def test_a_replaced_method_and_a_class_of_ones_own_are_trained_themselves(traced):
+    class Mine(keras.Model):
+        pass
+
+    asked = network()
+    mine = Mine(asked.inputs[0], asked.outputs[0])
+    mine.compile(SGD(0.1), asked.loss)
+    altered = network()
+    apply = altered.optimizer.apply
+    altered.optimizer.apply = lambda *arguments: apply(*arguments)
+    for model in (mine, altered):
+        run(model)
+        assert traced[-1] is model
+
+
+def test_with_callbacks_a_model_is_trained_itself(traced):
+    class Watch(keras.callbacks.Callback):
+        pass
+
+    model = network(1)
+    run(model, callbacks=[Watch()])
+    assert {id(one) for one in traced} == {id(model)}
+
+
+def test_a_model_keeps_what_it_has_when_its_twin_trains_on(traced):
+    model = network(1)
+    run(model)
+    kernel = np.asarray(model.layers[1].kernel).copy()
+    run(network(2))
+    assert len({id(one) for one in traced}) == 1
+    np.testing.assert_array_equal(np.asarray(model.layers[1].kernel), kernel)
+
+
+def test_making_a_twin_draws_nothing_and_names_nothing(traced):
+    def after(model):
+        keras.utils.set_random_seed(1)
+        before = keras.layers.Dense(1).name
+        run(model)
+        late = keras.layers.Dense(2)
+        late.build((None, 4))
+        return before, late.name.split("_")[0], np.asarray(late.kernel)
+
+    first = after(network())  # makes the twin
+    second = after(network())  # uses it
+    np.testing.assert_array_equal(first[2], second[2])
+
+
+def test_the_number_of_twins_is_bounded(traced, monkeypatch):
+    monkeypatch.setattr(twins, "MOST_TWINS", 2)
+    for width in (5, 6, 7):
+        run(network(width=width), epochs=1, validation=None)
+    assert len(twins._twins) == 2
+
+
+XLA = {
+    "dense, long": (network, {"epochs": 2000}, True),
+    "dense, short": (network, {}, False),
+    "asked for": (network, {"jit_compile": True}, True),
+    "refused": (network, {"epochs": 2000, "jit_compile": False}, False),
+    "dropout": (lambda: network(layers=[keras.layers.Dropout(0.5)]), {"epochs": 2000}, False),
+}
+
+
+@pytest.mark.parametrize("case", XLA)
+def test_xla_is_used_where_it_pays(case, monkeypatch):
+    make, more, expected = XLA[case]
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def compiled(model, step, own, xla):
+        seen.append(xla)
+        raise Stop
+
+    monkeypatch.setattr(on_tensorflow, "_compiled", compiled)
+    monkeypatch.setattr(twins, "_twins", {})
+    with pytest.raises(Stop):
+        run(make(), **more)
+    assert seen == [expected]
+
+
+def test_xla_gives_the_same_history():
+    with_it = run(network(layers=LAYERS["batch norm"]()), jit_compile=True)
+    without = run(network(layers=LAYERS["batch norm"]()), jit_compile=False)
+    for name, values in without.items():
+        np.testing.assert_allclose(with_it[name], values, rtol=2e-5, atol=1e-6)
