@@ -1,24 +1,20 @@
-"""The machinery: data, plan, fit, workers, store, statistics, report, command line.
+"""The machinery: claims, data, engines, records, report, sweeps. This is its only public face.
 
-An experiment needs only these names:
+An experiment needs nothing else of it:
 
 ```python
-from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, Scatter, tune
+from lab import Claim, Contrast, Curves, Experiment, Fit, points, tune
 ```
 """
 
-from lab.claims.vocabulary import (
-    Claim,
-    Contrast,
-    Curves,
-    Experiment,
-    Gate,
-    Heatmap,
-    RankCorrelation,
-    Scatter,
-)
+from lab.claims.contrasts import difference, ratio, recorded
+from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
+from lab.claims.gates import leaves_room, losses_match, not_at_edge, tuned
+from lab.claims.measures import Measure, factor, points
+from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
+from lab.engines import predictions
 from lab.engines.epochs import evaluate
-from lab.engines.fit import Fit
+from lab.engines.fit import Fit, steps_per_epoch
 from lab.engines.once import once
 from lab.engines.training import train
 from lab.engines.tune import tune
@@ -32,11 +28,25 @@ __all__ = [
     "Fit",
     "Gate",
     "Heatmap",
+    "Measure",
     "RankCorrelation",
     "Scatter",
+    "cosine_cycles",
+    "difference",
     "evaluate",
+    "factor",
+    "leaves_room",
+    "lines",
+    "losses_match",
+    "not_at_edge",
     "once",
+    "points",
+    "predictions",
+    "ratio",
+    "recorded",
     "stand_in",
+    "steps_per_epoch",
     "train",
     "tune",
+    "tuned",
 ]

@@ -132,6 +132,15 @@ class Heatmap:
         return tuple(dict.fromkeys(arm for cell in cells for arm in cell.arms))
 
 
+def lines(metric: str, *arms: str) -> list[tuple[str, str, str]]:
+    """Lines of a panel of `Curves`, one for each arm and called as it is.
+
+    >>> lines("val_accuracy", "plain", "averaged")
+    [('plain', 'plain', 'val_accuracy'), ('averaged', 'averaged', 'val_accuracy')]
+    """
+    return [(arm, arm, metric) for arm in arms]
+
+
 def cosine_cycles(x, start):
     """The learning rate after `x` cycles, each a cosine from `start` to 0 (Huang 2017, eq. 2).
 

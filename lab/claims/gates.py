@@ -1,7 +1,9 @@
 """Gates that many experiments need."""
 
-from lab.claims.contrasts import recorded
+from lab.claims.contrasts import ratio, recorded
 from lab.claims.vocabulary import Gate
+
+MATCH = 0.405  # the logarithm of 1.5
 
 
 def leaves_room(arm: str, most: float = 0.96, metric: str = "test_accuracy") -> Gate:
@@ -11,6 +13,34 @@ def leaves_room(arm: str, most: float = 0.96, metric: str = "test_accuracy") -> 
     'gate failed: plain leaves room: test_accuracy at most 0.96'
     """
     return Gate(f"{arm} leaves room: {metric} at most {most:g}", recorded(metric, arm), high=most)
+
+
+def losses_match(of: str, to: str, metric: str = "train_loss", told: str = "") -> Gate:
+    """Training losses of two arms are alike, so that neither is just further on (trap 5).
+
+    Args:
+        of: One arm.
+        to: The other.
+        metric: Name of the loss: plain cross-entropy in inference mode.
+        told: What is added to the sentence, where a claim has several.
+
+    >>> losses_match("large", "small").failure([0.5, 0.7]).split(" (")[0]
+    'gate failed: training losses match within a factor of 1.5'
+    """
+    says = "training losses match within a factor of 1.5"
+    return Gate(f"{says} ({told})" if told else says, ratio(metric, of, to), -MATCH, MATCH)
+
+
+def tuned(of: str, base: str, *, room: float = 0.96, metric: str = "test_accuracy") -> list[Gate]:
+    """What follows from tuning both arms: the base leaves room, no range of rates was too narrow.
+
+    Args:
+        of: The arm that a claim is about.
+        base: The arm it is compared with.
+        room: The most that the base may have reached.
+        metric: What it has reached it in.
+    """
+    return [leaves_room(base, room, metric), *not_at_edge(of, base)]
 
 
 def not_at_edge(*arms: str, metric: str = "tuned_at_edge") -> list[Gate]:

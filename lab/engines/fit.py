@@ -64,6 +64,11 @@ class Fit:
         """The number of training examples."""
         return length(self.data)
 
+    @property
+    def steps(self) -> int:
+        """The number of updates it makes."""
+        return self.epochs * steps_per_epoch(self.size, self.batch_size)
+
 
 def _arrays(name: str, data: Sequence) -> tuple:
     """`(x, y)` or `(x, y, sample_weight)` as arrays, checked."""
@@ -77,6 +82,15 @@ def _arrays(name: str, data: Sequence) -> tuple:
             f"Received: lengths={lengths}"
         )
     return data
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Updates of one pass over so many examples; the last batch may be smaller.
+
+    >>> steps_per_epoch(100, 32)
+    4
+    """
+    return -(-examples // batch_size)
 
 
 def batch_order(seed: int, epoch: int, n: int) -> np.ndarray:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
 
 BATCH_SIZE = 1024
 BINS = 15  # Guo et al. 2017
@@ -21,6 +19,8 @@ def probabilities(model, x) -> np.ndarray:
     Returns:
         float64 array of shape `(n, classes)`.
     """
+    from scipy.special import softmax
+
     starts = range(0, len(x), BATCH_SIZE)
     outputs = [np.asarray(model(x[i : i + BATCH_SIZE], training=False)) for i in starts]
     return softmax(np.concatenate(outputs).astype("float64"), axis=-1)
@@ -85,6 +85,9 @@ def temperature(predicted: np.ndarray, y: np.ndarray) -> float:
     >>> tempered(p, t)[0].round(2).tolist()
     [0.75, 0.25]
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
     logs = np.log(np.maximum(predicted, LEAST))
     rows = np.arange(len(y))
 
@@ -98,6 +101,8 @@ def temperature(predicted: np.ndarray, y: np.ndarray) -> float:
 
 def tempered(predicted: np.ndarray, t: float) -> np.ndarray:
     """Probabilities at temperature `t`: proportional to `p ** (1 / t)`."""
+    from scipy.special import softmax
+
     return softmax(np.log(np.maximum(predicted, LEAST)) / t, axis=-1)
 
 

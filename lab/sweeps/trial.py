@@ -126,6 +126,22 @@ class Trial:
             logs = {k: v[epoch] for k, v in history.history.items() if len(v) == epochs}
             self.record(logs, epoch=epoch + 1)
 
+    def record_tuned(self, tuned) -> None:
+        """Record what `lab.tune` chose as `learning_rate`, and whether it was an edge."""
+        self.record(learning_rate=tuned.choice, tuned_at_edge=tuned.at_edge)
+
+    def record_evaluation(self, model, data) -> None:
+        """Record loss and accuracy on training and on test data; reads the test data.
+
+        As `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`, in inference mode: the
+        caller has recomputed batch-norm statistics. Call it after the last training.
+        """
+        from lab.engines.epochs import evaluate
+
+        for part, split in (("train", data.train), ("test", data.test)):
+            seen = evaluate(model, split)
+            self.record({f"{part}_{name}": seen[name] for name in ("loss", "accuracy")})
+
     @contextlib.contextmanager
     def timed(self, what: str):
         """Count the seconds inside as spent on `what`; the manifest has them."""
