@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lab.claims.contrasts import POINTS, RATIO, recorded
+from lab.claims.gates import leaves_room, not_at_edge
 from lab.claims.vocabulary import AnyContrast, Claim, Contrast, Gate
 
 # A comparison by its arms alone: one that recorded it, or two of which the second is the base.
@@ -20,6 +21,11 @@ class Measure:
         unit: As of a `Claim`.
         scale_by: As of a `Claim`.
         log: Whether arms are compared by the logarithm of their ratio.
+        lower: Whether the lower value is the better one (losses, steps to a loss).
+        naive: The metric that a careless reproduction would have reported from the same arms.
+        edge: The metric that says whether an arm's rate was an edge of those it was tuned over.
+            Its gate then follows for every arm that is compared.
+        room: The most that a base may have reached; that gate follows too.
     """
 
     metric: str
@@ -27,9 +33,13 @@ class Measure:
     unit: str
     scale_by: float = 1.0
     log: bool = False
+    lower: bool = False
+    naive: str = ""
+    edge: str = ""
+    room: float | None = None
 
     def compared(self, of: Compared, over: str = "") -> AnyContrast:
-        """What a claim about it can be judged by.
+        """What a claim about it can be judged by, positive where `of` is better.
 
         Args:
             of: An arm, a pair of arms (the second is the base), or a contrast, which is returned.
@@ -44,7 +54,22 @@ class Measure:
             return of
         if not over:
             return recorded(self.metric, of)
-        return Contrast(self.metric, {of: 1, over: -1}, log=self.log)
+        better, other = (over, of) if self.lower else (of, over)
+        return Contrast(self.metric, {better: 1, other: -1}, log=self.log)
+
+    def interaction(self, gain: tuple[str, str], than: tuple[str, str]) -> Contrast:
+        """How much more one pair of arms differs than another, such as in the cells of a 2 x 2.
+
+        Args:
+            gain: The arm that gains, and its base.
+            than: The same of the other pair.
+
+        >>> points("m").interaction(("a", "b"), than=("c", "d")).weights
+        {'a': 1, 'b': -1, 'c': -1, 'd': 1}
+        """
+        sign = -1 if self.lower else 1
+        weights = {gain[0]: sign, gain[1]: -sign, than[0]: -sign, than[1]: sign}
+        return Contrast(self.metric, weights, log=self.log)
 
     def claim(
         self,
@@ -67,21 +92,29 @@ class Measure:
             of: The arm that the claim is about, or what `compared` takes.
             over: The arm it is compared with.
             literature: What others measured.
-            naive: What a careless reproduction would have compared.
+            naive: What a careless reproduction would have compared, if not the metric `naive`.
             beside: What else is shown beside it, unjudged, by name.
-            gates: Conditions for the comparison to be valid.
+            gates: Conditions for the comparison to be valid, beside those that follow from tuning.
             under: The condition, where one claim is tested under several.
         """
+        contrast = self.compared(of, over)
+        if naive is None and self.naive:
+            naive = replace(self, metric=self.naive).compared(of, over)
+            if isinstance(naive, Contrast):
+                naive = replace(naive, metric=self.naive)
         shown = {} if naive is None else {"naive": naive}
         shown |= beside or {}
+        base = of[1] if isinstance(of, tuple) else over
+        follow = [leaves_room(base, self.room, self.metric)] if base and self.room else []
+        follow += not_at_edge(*contrast.arms, metric=self.edge) if self.edge else []
         return Claim(
             id=id,
             says=says,
-            contrast=self.compared(of, over),
+            contrast=contrast,
             margin=self.margin,
             unit=self.unit,
             literature=literature,
-            gates=gates,
+            gates=[*follow, *gates],
             under=under,
             beside={label: self.compared(each) for label, each in shown.items()},
             scale_by=self.scale_by,
@@ -92,16 +125,26 @@ class Measure:
         return replace(self, margin=margin)
 
 
-def points(metric: str, margin: float = POINTS["margin"]) -> Measure:
-    """A share (accuracy) in percentage points; half a point matters unless told otherwise."""
-    return Measure(metric, **POINTS | {"margin": margin})
+def points(metric: str, margin: float = POINTS["margin"], **more) -> Measure:
+    """A share (accuracy) in percentage points; half a point matters unless told otherwise.
+
+    Args:
+        metric: Name of the metric.
+        margin: As a share.
+        **more: As of a `Measure`.
+    """
+    return Measure(metric, **POINTS | {"margin": margin} | more)
 
 
-def factor(metric: str, margin: float = RATIO["margin"]) -> Measure:
+def factor(metric: str, margin: float = RATIO["margin"], **more) -> Measure:
     """A positive number compared by ratios; a factor of 1.1 matters unless told otherwise.
 
     Args:
         metric: Name of the metric.
         margin: The logarithm of the smallest factor that matters.
+        **more: As of a `Measure`.
+
+    >>> factor("train_loss", lower=True).compared("momentum", "sgd").weights
+    {'sgd': 1, 'momentum': -1}
     """
-    return Measure(metric, **RATIO | {"margin": margin}, log=True)
+    return Measure(metric, **RATIO | {"margin": margin} | more, log=True)

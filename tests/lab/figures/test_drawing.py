@@ -287,10 +287,10 @@ def test_a_text_that_looks_like_a_tag_or_a_path_is_not_shortened():
 
 def test_figures_are_the_same_bytes_in_another_process():
     code = (
-        "import sys, hashlib; sys.path[:0] = ['.', 'tests/lab']\n"
-        "import test_figures as t\n"
+        "import sys, hashlib; sys.path[:0] = ['.', 'tests/lab/figures']\n"
+        "import test_drawing as t\n"
         "for one in t.drawn().values():\n"
-        "    both = t.figures.svg(one.figure) + t.figures.png(one.figure)\n"
+        "    both = t.drawing.svg(one.figure) + t.drawing.png(one.figure)\n"
         "    print(one.name, hashlib.sha256(both).hexdigest())\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )
