@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -132,6 +134,26 @@ def test_not_prepared_crosses_a_process_boundary_as_it_is():
 def test_unknown_names_come_with_the_nearest(function, wrong, meant, folder):
     with pytest.raises(loading.UnknownData, match=f"{wrong!r}.* Did you mean .*{meant}"):
         function(wrong)
+
+
+def test_the_list_of_names_is_that_of_the_pinned_version_and_needs_no_import():
+    import tensorflow_datasets
+
+    assert sorted(tensorflow_datasets.list_builders(with_community_datasets=False)) == tfds._known()
+    code = (
+        "import sys\n"
+        "from lab.data import tfds\n"
+        "print(tfds._known()[:1], 'tensorflow_datasets' in sys.modules)"
+    )
+    root = Path(tfds.__file__).parents[2]
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True)
+    assert printed.strip() == "['abstract_reasoning'] False"
+
+
+def test_names_of_another_version_are_asked_of_tfds(monkeypatch):
+    expected = tfds._known()
+    monkeypatch.setattr(tfds, "version", lambda package: "0.0.0")
+    assert sorted(tfds._known()) == expected
 
 
 @pytest.mark.parametrize(
