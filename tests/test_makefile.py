@@ -124,10 +124,8 @@ def test_requirements_name_no_index():
             assert all("==" in line for line in text.splitlines() if line)
 
 
-@pytest.mark.parametrize("target", ["help", "list"])
-def test_a_reader_who_has_seen_enough_ends_a_target_quietly(target, folder):
-    (folder / ".venv/bin/python").write_text("#!/bin/sh\nexec python3 -S -c 'print(1)'\n")
-    command = f"make {target} | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}"
+def test_a_reader_who_has_seen_enough_ends_help_quietly(folder):
+    command = "make help | head -c 1 > /dev/null; exit ${PIPESTATUS[0]}"
     for _ in range(5):  # who is first is a race
         done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
