@@ -93,7 +93,7 @@ def divide(
             entry = Entry(
                 verdict,
                 section,
-                _anchor(f"{name} {claim.id} {claim.metric} {section.setting.folder}", ids),
+                anchor(f"{name} {claim.id} {claim.metric} {section.setting.folder}", ids),
                 scale.bar(verdict),
                 _told(claim, verdict, row) if row else "",
                 row["verdict"] if row else "",
@@ -128,11 +128,27 @@ def part(claim_id: str) -> str:
     return PARTS.get(found, found or "other")
 
 
+def anchor(text: str, ids: Counter[str]) -> str:
+    """An id on the page, made of a claim's experiment and id, say.
+
+    Args:
+        text: What it is made of.
+        ids: How often each was given away; is added to.
+
+    >>> given = Counter()
+    >>> anchor("batch_size G1a", given), anchor("batch size G1a", given)
+    ('batch-size-g1a', 'batch-size-g1a--2')
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    ids[slug] += 1
+    return slug if ids[slug] == 1 else f"{slug}--{ids[slug]}"
+
+
 def _group(name: str, key: tuple[str, str], entries: list[Entry], ids: Counter[str]) -> Group:
     claim_id, says = key
     literature = list(dict.fromkeys(entry.verdict.claim.literature for entry in entries))
-    anchor = _anchor(f"{name} {claim_id}", ids)
-    return Group(claim_id, says, part(claim_id), anchor, literature, entries)
+    place = anchor(f"{name} {claim_id}", ids)
+    return Group(claim_id, says, part(claim_id), place, literature, entries)
 
 
 def _by_claim(every: list[Section]) -> list[tuple[Verdict, Section]]:
@@ -141,12 +157,6 @@ def _by_claim(every: list[Section]) -> list[tuple[Verdict, Section]]:
     keys = [(v.claim.id, v.claim.metric) for v, _ in found]
     rank = {key: place for place, key in reversed(list(enumerate(keys)))}
     return sorted(found, key=lambda pair: rank[pair[0].claim.id, pair[0].claim.metric])
-
-
-def _anchor(text: str, ids: Counter[str]) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    ids[slug] += 1
-    return slug if ids[slug] == 1 else f"{slug}--{ids[slug]}"
 
 
 def _reference(verdict: Verdict, rows: Sequence[dict[str, str]]) -> dict[str, str] | None:
