@@ -7,14 +7,15 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, points, tune
 ```
 """
 
-from lab.claims.contrasts import difference, ratio, recorded
+from lab.claims.contrasts import difference, interaction, ratio, recorded, slope
 from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
-from lab.claims.gates import leaves_room, losses_match, not_at_edge, tuned
+from lab.claims.gates import at_target, leaves_room, losses_match, not_at_edge, tuned
 from lab.claims.measures import Measure, factor, points
 from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
 from lab.engines import predictions
 from lab.engines.epochs import evaluate
 from lab.engines.fit import Fit, steps_per_epoch
+from lab.engines.matched import at_loss, gaps, keep_weights, matched, reaching, repeated
 from lab.engines.once import once
 from lab.engines.training import train
 from lab.engines.tune import tune
@@ -31,19 +32,28 @@ __all__ = [
     "Measure",
     "RankCorrelation",
     "Scatter",
+    "at_loss",
+    "at_target",
     "cosine_cycles",
     "difference",
     "evaluate",
     "factor",
+    "gaps",
+    "interaction",
+    "keep_weights",
     "leaves_room",
     "lines",
     "losses_match",
+    "matched",
     "not_at_edge",
     "once",
     "points",
     "predictions",
     "ratio",
+    "reaching",
     "recorded",
+    "repeated",
+    "slope",
     "stand_in",
     "steps_per_epoch",
     "train",

@@ -1,7 +1,7 @@
 """Gates that many experiments need."""
 
 from lab.claims.contrasts import ratio, recorded
-from lab.claims.vocabulary import Gate
+from lab.claims.vocabulary import Contrast, Gate
 
 MATCH = 0.405  # the logarithm of 1.5
 
@@ -41,6 +41,26 @@ def tuned(of: str, base: str, *, room: float = 0.96, metric: str = "test_accurac
         metric: What it has reached it in.
     """
     return [leaves_room(base, room, metric), *not_at_edge(of, base)]
+
+
+def at_target(*arms: str) -> list[Gate]:
+    """Tuned arms can be compared at a matched training loss: they reached it, each well tuned.
+
+    Args:
+        *arms: All arms of the comparison; losses must match that of the first. Each has recorded
+            `reached` and `matched_train_loss`, as `lab.matched` gives them.
+
+    >>> for gate in at_target("plain", "dropout")[:2]:
+    ...     print(gate.says)
+    all trainings, to one in 50, came down to the target
+    training losses match within a factor of 1.5 (dropout)
+    """
+    reached = Contrast("reached", dict.fromkeys(arms, 1 / len(arms)))
+    return [
+        Gate("all trainings, to one in 50, came down to the target", reached, low=0.98 - 1e-9),
+        *(losses_match(arm, arms[0], "matched_train_loss", told=arm) for arm in arms[1:]),
+        *not_at_edge(*arms),
+    ]
 
 
 def not_at_edge(*arms: str, metric: str = "tuned_at_edge") -> list[Gate]:
