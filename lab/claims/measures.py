@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lab.claims.contrasts import POINTS, RATIO, recorded
+from lab.claims.contrasts import POINTS, RATIO, interaction, recorded
 from lab.claims.gates import leaves_room, not_at_edge
 from lab.claims.vocabulary import AnyContrast, Claim, Contrast, Gate
 
@@ -67,9 +67,8 @@ class Measure:
         >>> points("m").interaction(("a", "b"), than=("c", "d")).weights
         {'a': 1, 'b': -1, 'c': -1, 'd': 1}
         """
-        sign = -1 if self.lower else 1
-        weights = {gain[0]: sign, gain[1]: -sign, than[0]: -sign, than[1]: sign}
-        return Contrast(self.metric, weights, log=self.log)
+        pairs = (pair[::-1] if self.lower else pair for pair in (gain, than))
+        return interaction(self.metric, *pairs, log=self.log)
 
     def claim(
         self,
