@@ -65,10 +65,11 @@ class Measure:
             than: The same of the other pair.
 
         >>> points("m").interaction(("a", "b"), than=("c", "d")).weights
-        {'a': 1, 'b': -1, 'c': -1, 'd': 1}
+        {'a': 1, 'c': -1, 'b': -1, 'd': 1}
         """
-        pairs = (pair[::-1] if self.lower else pair for pair in (gain, than))
-        return interaction(self.metric, *pairs, log=self.log)
+        if self.lower:
+            gain, than = (gain[1], gain[0]), (than[1], than[0])
+        return interaction(self.metric, gain, than, log=self.log)
 
     def claim(
         self,

@@ -69,4 +69,4 @@ def test_gates_follow_from_tuning():
     assert pair == claim
     wide = points("accuracy", edge="at_edge").interaction(("a", "b"), than=("c", "d"))
     whole = points("accuracy", edge="at_edge").claim(**TEXT, of=wide)
-    assert [gate.of.arms for gate in whole.gates] == [("a",), ("b",), ("c",), ("d",)]
+    assert [gate.of.arms for gate in whole.gates] == [("a",), ("c",), ("b",), ("d",)]
