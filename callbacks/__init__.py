@@ -5,9 +5,17 @@ from callbacks.box_sharpness import adaptive_sharpness, epsilon_sharpness
 from callbacks.curvature import hessian_trace, hessian_vector_product, top_eigenvalues
 from callbacks.cyclic import CyclicLR
 from callbacks.ghost_batchnorm import GhostBatchNormalization
-from callbacks.gradient_noise import GradientNoise, gradient_noise
-from callbacks.landscape import filter_normalized_direction, interpolate, weights_at
+from callbacks.gradient_noise import GradientNoise, gradient_noise, gradient_variances
+from callbacks.landscape import (
+    along_line,
+    along_random_directions,
+    filter_normalized_direction,
+    interpolate,
+    weights_at,
+    weights_of,
+)
 from callbacks.polyak import PolyakAveraging
+from callbacks.scaled_cosine import scaled_cosine
 from callbacks.sharpness import SharpnessProbe
 from callbacks.snapshots import SnapshotEnsemble
 
@@ -19,13 +27,18 @@ __all__ = [
     "SharpnessProbe",
     "SnapshotEnsemble",
     "adaptive_sharpness",
+    "along_line",
+    "along_random_directions",
     "epsilon_sharpness",
     "filter_normalized_direction",
     "gradient_noise",
+    "gradient_variances",
     "hessian_trace",
     "hessian_vector_product",
     "interpolate",
     "recalibrate_batchnorm",
+    "scaled_cosine",
     "top_eigenvalues",
     "weights_at",
+    "weights_of",
 ]

@@ -1,8 +1,10 @@
-"""Lines through weight space: directions, points on them, and a visit to one."""
+"""Lines through weight space: directions, points on them, a visit to one, and to many."""
 
 import contextlib
 
 import numpy as np
+
+from callbacks.batchnorm import recalibrate_batchnorm
 
 # Keras's names of weights that shift or scale a whole unit; some layers shape them as matrices.
 NOT_FILTERS = {"bias", "beta", "gamma", "scale"}
@@ -78,6 +80,27 @@ def interpolate(start, end, alpha):
     return [(1 - alpha) * a + alpha * b for a, b in zip(start, end, strict=True)]
 
 
+def weights_of(model):
+    """The trainable weights that a model has now, as `weights_at` takes them.
+
+    Example:
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> kept = weights_of(model)
+    >>> model.set_weights([w + 1 for w in kept])
+    >>> print(kept[1], weights_of(model)[1])
+    [0.] [1.]
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        A list of numpy arrays, copies that do not follow the model, aligned with
+        `model.trainable_variables` in shape and dtype.
+    """
+    return [np.asarray(variable).copy() for variable in model.trainable_variables]
+
+
 @contextlib.contextmanager
 def weights_at(model, weights):
     """Gives a model other weights inside a `with` block.
@@ -119,6 +142,88 @@ def weights_at(model, weights):
     finally:
         for variable, value in before:
             variable.assign(value)
+
+
+def along_line(model, start, end, positions, measure, recalibrate_on=None):
+    """What is measured of a model at positions of the line through two sets of weights.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> start, end = [np.zeros((1, 1)), np.ones(1)], [np.ones((1, 1)), np.ones(1)]
+    >>> def measure(model):
+    ...     return {"output": float(model(np.array([[4.0]]))[0, 0])}
+    >>> along_line(model, start, end, [0, 0.5, 2], measure)
+    {'output': [1.0, 3.0, 9.0]}
+
+    Args:
+        model: A built `keras.Model`. Afterwards it is as it was.
+        start: A list of arrays, aligned with `model.trainable_variables`.
+        end: Likewise.
+        positions: Numbers; 0 is `start`, 1 is `end`.
+        measure: A function of the model that returns a dictionary, of the same keys everywhere.
+        recalibrate_on: Inputs over which batch-norm statistics are recomputed at each position
+            (`recalibrate_batchnorm`), or None to measure with those that lie in the model. They
+            belong to other weights: interpolated networks with them look worse than they are.
+
+    Returns:
+        A dictionary of lists, each with one value for each position.
+
+    Raises:
+        ValueError: As `interpolate`, `weights_at` and `recalibrate_batchnorm`.
+
+    Reference:
+        [Goodfellow et al., 2015](https://arxiv.org/abs/1412.6544), linear path experiments.
+    """
+    curves = {}
+    for position in positions:
+        with weights_at(model, interpolate(start, end, position)):
+            if recalibrate_on is not None:
+                recalibrate_batchnorm(model, recalibrate_on)
+            for name, value in measure(model).items():
+                curves.setdefault(name, []).append(value)
+    return curves
+
+
+def along_random_directions(model, positions, measure, directions=1, seed=0, recalibrate_on=None):
+    """What is measured of a model that is moved along random filter-normalized directions.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> kernel = np.array(model.layers[0].kernel)
+    >>> def measure(model):
+    ...     return {"distance": np.linalg.norm(np.asarray(model.layers[0].kernel) - kernel)}
+    >>> curves = along_random_directions(model, [0, 0.5], measure, directions=2)
+    >>> print(np.round(curves["distance"] / np.linalg.norm(kernel), 3))
+    [[0.  0.5]
+     [0.  0.5]]
+
+    Args:
+        model: A built `keras.Model`. Afterwards it is as it was.
+        positions: Sizes of the step, relative to the norm of each filter; 0 is the model itself.
+        measure: As for `along_line`.
+        directions: Their number, at least 1.
+        seed: Of the first direction; the others have the seeds that follow.
+        recalibrate_on: As for `along_line`.
+
+    Returns:
+        A dictionary of arrays of the shape (directions, positions).
+
+    Raises:
+        ValueError: As `along_line`.
+
+    Reference:
+        [Li et al., 2018](https://arxiv.org/abs/1712.09913), section 4.
+    """
+    start, curves = weights_of(model), {}
+    for drawn in range(seed, seed + directions):
+        step = filter_normalized_direction(model, drawn)
+        end = [w + d for w, d in zip(start, step, strict=True)]
+        seen = along_line(model, start, end, positions, measure, recalibrate_on)
+        for name, values in seen.items():
+            curves.setdefault(name, []).append(values)
+    return {name: np.array(values) for name, values in curves.items()}
 
 
 def _check_shapes(name, shapes, reference, expected):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks import GradientNoise, gradient_noise
+from callbacks import GradientNoise, gradient_noise, gradient_variances
 
 pytestmark = pytest.mark.both_backends
 
@@ -63,6 +63,30 @@ def linear_loss_model():
     model = keras.Sequential([keras.Input((DIMENSIONS,)), keras.layers.Dense(1, use_bias=False)])
     model.compile("sgd", lambda y, p: keras.ops.mean(p, axis=-1))
     return model
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_variances_against_the_same_batches_in_closed_form(regression, replace):
+    model, x, y, _ = regression
+    many = 16
+    x, y = np.tile(x, (many, 1)), np.tile(y, (many, 1))
+    gradients = np.tile(regression[3], (many, 1))
+    n, mean = many * N, gradients.mean(axis=0)
+    sizes, variances = gradient_variances(model, x, y, seed=3, replace=replace)
+    assert sizes == [1, 4, 16, 64, 256]
+    for size, draws, variance in zip(sizes, (2560, 640, 160, 100, 100), variances, strict=True):
+        rng = np.random.default_rng(3)
+        batches = [rng.choice(n, size, replace=replace) for _ in range(draws)]
+        squares = [np.sum((gradients[batch].mean(axis=0) - mean) ** 2) for batch in batches]
+        assert variance == pytest.approx(np.mean(squares), rel=1e-4)
+
+
+def test_the_full_batch_has_a_variance_only_with_replacement(regression):
+    model, x, y, _ = regression
+    assert gradient_variances(model, x[:16], y[:16])[0] == [1, 4]
+    sizes, variances = gradient_variances(model, x[:16], y[:16], replace=True)
+    assert sizes == [1, 4, 16] and min(variances) > 0
+    assert gradient_variances(model, x[:15], y[:15], replace=True)[0] == [1, 4]
 
 
 def test_callback_logs_what_the_function_returns(regression):

@@ -15,7 +15,7 @@ from lab.records import store
 from lab.sweeps.trial import Trial
 from tests.needs import assert_has_what_it_needs, measured_in
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 
 
