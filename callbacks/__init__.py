@@ -9,12 +9,13 @@ from callbacks.gradient_noise import GradientNoise, gradient_noise
 from callbacks.landscape import filter_normalized_direction, interpolate, weights_at
 from callbacks.polyak import PolyakAveraging
 from callbacks.sharpness import SharpnessProbe
-from callbacks.snapshots import SnapshotEnsemble
+from callbacks.snapshots import PeriodicSnapshots, SnapshotEnsemble
 
 __all__ = [
     "CyclicLR",
     "GhostBatchNormalization",
     "GradientNoise",
+    "PeriodicSnapshots",
     "PolyakAveraging",
     "SharpnessProbe",
     "SnapshotEnsemble",

@@ -9,12 +9,13 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, points, tune
 
 from lab.claims.contrasts import difference, ratio, recorded
 from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
-from lab.claims.gates import leaves_room, losses_match, not_at_edge, tuned
+from lab.claims.gates import as_many_steps, leaves_room, losses_match, not_at_edge, tuned
 from lab.claims.measures import Measure, factor, points
 from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
-from lab.engines import predictions
+from lab.engines import ensembles, predictions
 from lab.engines.epochs import evaluate
 from lab.engines.fit import Fit, steps_per_epoch
+from lab.engines.members import tune_members
 from lab.engines.once import once
 from lab.engines.training import train
 from lab.engines.tune import tune
@@ -31,8 +32,10 @@ __all__ = [
     "Measure",
     "RankCorrelation",
     "Scatter",
+    "as_many_steps",
     "cosine_cycles",
     "difference",
+    "ensembles",
     "evaluate",
     "factor",
     "leaves_room",
@@ -48,5 +51,6 @@ __all__ = [
     "steps_per_epoch",
     "train",
     "tune",
+    "tune_members",
     "tuned",
 ]
