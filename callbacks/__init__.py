@@ -17,12 +17,13 @@ from callbacks.landscape import (
 from callbacks.polyak import PolyakAveraging
 from callbacks.scaled_cosine import scaled_cosine
 from callbacks.sharpness import SharpnessProbe
-from callbacks.snapshots import SnapshotEnsemble
+from callbacks.snapshots import PeriodicSnapshots, SnapshotEnsemble
 
 __all__ = [
     "CyclicLR",
     "GhostBatchNormalization",
     "GradientNoise",
+    "PeriodicSnapshots",
     "PolyakAveraging",
     "SharpnessProbe",
     "SnapshotEnsemble",

@@ -1,16 +1,14 @@
-"""Several models from one training: snapshots at the ends of a cyclic learning rate."""
+"""Several models from one training: snapshots of its weights, each at the end of a cycle or not."""
 
 import math
-from collections.abc import Iterator
 
-import numpy as np
 from keras import ops
 
-from callbacks._probabilities import probabilities
+from callbacks._members import Members
 from callbacks._schedule import StepRate, StepRateCallback, rates, whole_number
 
 
-class SnapshotEnsemble(StepRateCallback):
+class SnapshotEnsemble(Members, StepRateCallback):
     """Restarts a cosine learning rate several times in a training and keeps where each cycle ends.
 
     In step t = 1, ..., T of a training in M cycles, the rate is
@@ -72,58 +70,6 @@ class SnapshotEnsemble(StepRateCallback):
         super().__init__()
         self.cycles = whole_number("cycles", cycles)
         self.min_lr, self.max_lr = rates(min_lr=min_lr, max_lr=max_lr)
-        self.snapshots = []
-
-    def members(self, last=None):
-        """Goes through the members: gives the model each one's weights in turn.
-
-        Afterwards all variables of the model are as they were, also if the loop is left early or
-        by an exception. (What holds it without a `for` loop should close it: `contextlib.closing`.)
-
-        Args:
-            last: How many of the latest snapshots. None: all.
-
-        Returns:
-            A generator of the model, oldest snapshot first.
-
-        Raises:
-            ValueError: At once, if there is no snapshot or `last` is out of range.
-        """
-        return self._visit(self._chosen(last))
-
-    def predict(self, x, last=None, batch_size=None, from_logits=None):
-        """The mean of the members' probabilities.
-
-        Outputs count as probabilities if the model ends in a softmax or sigmoid; otherwise the
-        compiled loss tells, a cross-entropy with `from_logits=True` or without. Logits become
-        probabilities by softmax along the last axis, or by a sigmoid for a binary cross-entropy or
-        a single unit. The model is left as it was.
-
-        Args:
-            x: Inputs as for `model.predict`, to be read once for every member in the same order.
-            last: How many of the latest snapshots. None: all.
-            batch_size: As for `model.predict`.
-            from_logits: Whether outputs are logits, for models with a loss of another kind.
-
-        Returns:
-            An array of the shape that `model.predict` returns.
-
-        Raises:
-            ValueError: If there is no snapshot, `last` is out of range, `x` can be read only once,
-                the model has several outputs, it cannot be told whether these are logits, or they
-                are said to be probabilities and are not.
-        """
-        if isinstance(x, Iterator):
-            raise ValueError(
-                "`x` must be an array or a data set that can be read once for every member. "
-                f"Received: x={x!r}"
-            )
-        chosen = self._chosen(last)
-        total = 0.0
-        for model in self._visit(chosen):
-            outputs = model.predict(x, batch_size=batch_size, verbose=0)
-            total = total + probabilities(model, outputs, from_logits)
-        return total / len(chosen)
 
     def on_train_begin(self, logs=None):
         """Forgets the snapshots of an earlier training."""
@@ -145,13 +91,12 @@ class SnapshotEnsemble(StepRateCallback):
                 f"Received: steps={steps}"
             )
         super().on_train_begin(logs)
-        self.snapshots = []
 
     def on_epoch_end(self, epoch, logs=None):
         """Logs the rate of the last step made; takes the snapshot if a cycle ends."""
         super().on_epoch_end(epoch, logs)
         if (epoch + 1) % (self.params["epochs"] // self.cycles) == 0:
-            self.snapshots.append([np.array(weight) for weight in self.model.get_weights()])
+            self.keep()
 
     def _step_rate(self, variable, step, epoch):
         epochs, steps = self.params["epochs"], self.params["steps"]
@@ -163,30 +108,45 @@ class SnapshotEnsemble(StepRateCallback):
             length=epochs // self.cycles * steps,
         )
 
-    def _chosen(self, last):
-        if not self.snapshots:
-            raise ValueError(
-                "There is no snapshot yet: train the model with this callback, for a whole cycle "
-                "at least. Received: snapshots=[]"
-            )
-        last = len(self.snapshots) if last is None else whole_number("last", last)
-        if last > len(self.snapshots):
-            raise ValueError(
-                f"`last` must be at most the number of snapshots, {len(self.snapshots)}. "
-                f"Received: last={last}"
-            )
-        return self.snapshots[-last:]
 
-    def _visit(self, snapshots):
-        model = self.model
-        before = [(variable, np.array(variable)) for variable in model.variables]
-        try:
-            for weights in snapshots:
-                model.set_weights(weights)
-                yield model
-        finally:
-            for variable, value in before:
-                variable.assign(value)
+class PeriodicSnapshots(Members):
+    """Keeps the weights every few epochs and leaves the learning rate alone.
+
+    What cycles of the rate add to an ensemble is what `SnapshotEnsemble` gains over these plain
+    snapshots of a training with any other schedule ("NoCycle" in the paper). Members, their
+    predictions and what a new `fit` or `initial_epoch` does are as there.
+
+    Example:
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    >>> model.set_weights([np.zeros((1, 1))])
+    >>> model.compile(keras.optimizers.SGD(1.0), lambda y, p: -p)  # every step adds 1 to it
+    >>> plain = PeriodicSnapshots(every=2)
+    >>> history = model.fit(np.ones((1, 1)), np.ones(1), epochs=5, verbose=0, callbacks=[plain])
+    >>> [float(member(np.ones((1, 1)))[0, 0]) for member in plain.members()]
+    [2.0, 4.0]
+
+    Args:
+        every: Number of epochs between snapshots. Epochs after the last multiple of it leave none.
+
+    Attributes:
+        snapshots: For each of them, a list of arrays as of `model.get_weights()`.
+
+    Raises:
+        ValueError: If `every` is no whole number of at least 1.
+
+    Reference:
+        [Huang et al., 2017](https://arxiv.org/abs/1704.00109), section 4.
+    """
+
+    def __init__(self, every):
+        super().__init__()
+        self.every = whole_number("every", every)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Takes the snapshot if one is due."""
+        if (epoch + 1) % self.every == 0:
+            self.keep()
 
 
 class _Restarts(StepRate):

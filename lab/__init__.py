@@ -9,13 +9,21 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, points, tune
 
 from lab.claims.contrasts import difference, interaction, ratio, recorded, slope
 from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
-from lab.claims.gates import at_target, leaves_room, losses_match, not_at_edge, tuned
+from lab.claims.gates import (
+    as_many_steps,
+    at_target,
+    leaves_room,
+    losses_match,
+    not_at_edge,
+    tuned,
+)
 from lab.claims.measures import Measure, factor, points
 from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
-from lab.engines import predictions
+from lab.engines import ensembles, predictions
 from lab.engines.epochs import evaluate
 from lab.engines.fit import Fit, steps_per_epoch
 from lab.engines.matched import at_loss, gaps, keep_weights, matched, reaching, repeated
+from lab.engines.members import tune_members
 from lab.engines.once import once
 from lab.engines.training import train
 from lab.engines.tune import tune
@@ -32,10 +40,12 @@ __all__ = [
     "Measure",
     "RankCorrelation",
     "Scatter",
+    "as_many_steps",
     "at_loss",
     "at_target",
     "cosine_cycles",
     "difference",
+    "ensembles",
     "evaluate",
     "factor",
     "gaps",
@@ -58,5 +68,6 @@ __all__ = [
     "steps_per_epoch",
     "train",
     "tune",
+    "tune_members",
     "tuned",
 ]

@@ -1,6 +1,6 @@
 """Gates that many experiments need."""
 
-from lab.claims.contrasts import ratio, recorded
+from lab.claims.contrasts import difference, ratio, recorded
 from lab.claims.vocabulary import Contrast, Gate
 
 MATCH = 0.405  # the logarithm of 1.5
@@ -73,3 +73,12 @@ def not_at_edge(*arms: str, metric: str = "tuned_at_edge") -> list[Gate]:
         )
         for arm in arms
     ]
+
+
+def as_many_steps(of: str, to: str) -> Gate:
+    """Two arms had equal budgets: their `steps` (updates of all their runs) are the same number.
+
+    >>> as_many_steps("five_short", "one_long").failure([200.0]).split(" (mean")[0]
+    'gate failed: as many steps (five_short, one_long)'
+    """
+    return Gate(f"as many steps ({of}, {to})", difference("steps", of, to), 0, 0)

@@ -1,6 +1,4 @@
-"""What predicted probabilities are worth: accuracy, likelihood, calibration, disagreement."""
-
-from collections.abc import Sequence
+"""What predicted probabilities are worth: accuracy, likelihood, calibration."""
 
 import numpy as np
 
@@ -104,42 +102,3 @@ def tempered(predicted: np.ndarray, t: float) -> np.ndarray:
     from scipy.special import softmax
 
     return softmax(np.log(np.maximum(predicted, LEAST)) / t, axis=-1)
-
-
-def disagreement(members: Sequence[np.ndarray]) -> float:
-    """The share of examples on which two members' predicted classes differ, mean over pairs.
-
-    Args:
-        members: Probabilities of at least two members, each `(n, classes)`.
-
-    Example:
-    >>> disagreement([np.eye(2), np.eye(2), np.eye(2)[::-1]])
-    0.6666666666666666
-    """
-    votes = [member.argmax(-1) for member in members]
-    pairs = [(a, b) for i, a in enumerate(votes) for b in votes[i + 1 :]]
-    return float(np.mean([np.mean(a != b) for a, b in pairs]))
-
-
-def ensemble_equivalent(nll: float, independent: Sequence[float]) -> float:
-    """How many independent members are as likely: the deep-ensemble equivalent.
-
-    Args:
-        nll: Of the ensemble in question, at its best temperature.
-        independent: Of ensembles of 1, 2, ... independent members, likewise. What is not
-            decreasing in them is noise and is replaced by the best of as many or fewer.
-
-    Returns:
-        A number from 1 to `len(independent)`, linear between neighbours; both ends stand for
-        "or beyond".
-
-    Reference:
-        Ashukha et al. 2020, Pitfalls of In-Domain Uncertainty Estimation, section 5.
-
-    Example:
-    >>> ensemble_equivalent(0.35, [0.5, 0.4, 0.3])
-    2.5
-    """
-    best = np.minimum.accumulate(independent)
-    sizes = np.arange(1, len(best) + 1)
-    return float(np.interp(-nll, -best, sizes))

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks import SnapshotEnsemble
+from callbacks import PeriodicSnapshots, SnapshotEnsemble
 from lab import Fit, train
 from lab.engines.fit import batch_order
 
@@ -185,6 +185,50 @@ def test_snapshots_are_the_weights_at_the_end_of_each_cycle(engine):
         assert all(same(a, b) for a, b in zip(ends, ensemble.snapshots, strict=True))
     model.set_weights([w + 1 for w in model.get_weights()])
     assert same(keep.kept[-1], ensemble.snapshots[-1])
+
+
+@pytest.mark.parametrize("engine", ["fit", "plain", "fused", "stacked"])
+def test_plain_snapshots_are_the_weights_every_few_epochs_and_change_nothing_else(engine):
+    if engine == "stacked" and keras.backend.backend() != "jax":
+        pytest.skip("the stacked engine needs JAX")
+    models, plain = [classifier() for _ in range(2)], PeriodicSnapshots(every=2)
+    for epochs in (5, 4):  # a fit is a run of its own
+        own = [[keep := Keep(), plain], [bare := Keep()]]
+        for model, callbacks in zip(models, own, strict=True):
+            if engine == "fit":
+                options = {"batch_size": 10, "shuffle": False, "verbose": 0}
+                model.fit(POINTS, CLASSES, epochs=epochs, callbacks=callbacks, **options)
+            else:
+                fit = Fit(model, (POINTS, CLASSES), 10, epochs, callbacks=callbacks, seed=0)
+                train(fit, engine=engine)
+        assert len(plain.snapshots) == 2 and len(keep.kept) == epochs
+        assert not same(keep.kept[1], keep.kept[3])
+        assert all(same(a, b) for a, b in zip(keep.kept[1::2], plain.snapshots, strict=True))
+        assert all(same(a, b) for a, b in zip(keep.kept, bare.kept, strict=True))
+        assert isinstance(models[0].optimizer._learning_rate, keras.Variable)
+        assert float(np.array(models[0].optimizer.learning_rate)) == pytest.approx(0.1)
+
+
+def test_plain_snapshots_are_members_as_those_of_cycles_are():
+    model, plain, keep = classifier(), PeriodicSnapshots(3), Keep()
+    for call in (lambda: plain.predict(POINTS), plain.members):
+        with pytest.raises(ValueError, match=r"no snapshot yet.*Received: snapshots=\[\]"):
+            call()
+    model.fit(POINTS, CLASSES, epochs=7, verbose=0, callbacks=[plain, keep])
+    before, seen = state(model), [member.get_weights() for member in plain.members()]
+    assert len(seen) == 2 and all(same(a, b) for a, b in zip(keep.kept[2::3], seen, strict=True))
+    each = [softmax(z) for z in outputs_of(model, keep.kept[2::3])]
+    np.testing.assert_allclose(plain.predict(POINTS), np.mean(each, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(plain.predict(POINTS, last=1), each[-1], rtol=1e-4)
+    assert same(before, state(model))
+    model.fit(POINTS, CLASSES, epochs=7, initial_epoch=4, verbose=0, callbacks=[plain])
+    assert len(plain.snapshots) == 1  # counted in the whole run
+
+
+@pytest.mark.parametrize("every", [0, 1.5, None])
+def test_a_wrong_number_of_epochs_between_snapshots(every):
+    with pytest.raises(ValueError, match=f"`every` must be .*Received: every={every}"):
+        PeriodicSnapshots(every)
 
 
 def test_early_stopping_leaves_no_snapshot_of_the_last_cycle():

@@ -9,7 +9,8 @@ from callbacks import recalibrate_batchnorm
 from experiments.ensembles import snapshot_ensemble as experiment
 from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
-from lab.engines.predictions import ensemble_equivalent, probabilities, scores
+from lab.engines.ensembles import equivalent
+from lab.engines.predictions import probabilities, scores
 from lab.records.measured import Measured
 from lab.sweeps.trial import Trial, execute
 from tests.needs import assert_has_what_it_needs
@@ -78,17 +79,17 @@ def test_equal_budgets_are_equal_in_steps(ran):
 def test_short_runs_of_full_length_fail_the_gate(ran, monkeypatch):
     """Trap 8, the control taken out: the gate of equal budgets notices."""
 
-    def full(trial, data, rate):
-        return [experiment.one_run(trial, data, rate, k) for k in range(CYCLES)]
+    def full(trial, data, arm, rate, member):
+        return one_run(trial, data, {"schedule": arm["schedule"]}, rate, member)
 
     def failure(short):
         gate = experiment.fair("short_runs", "single_cosine")[-1]
         both = {("short_runs", "steps"): short, ("single_cosine", "steps"): single}
         return gate.failure([gate.of.value(both)])
 
-    single = ran["single_cosine"].metrics["steps"]
+    one_run, single = experiment.one_run, ran["single_cosine"].metrics["steps"]
     assert failure(ran["short_runs"].metrics["steps"]) is None
-    monkeypatch.setattr(experiment, "candidate", full)
+    monkeypatch.setattr(experiment, "one_run", full)
     assert "as many steps" in failure(Ran("short_runs", rates=(0.1,)).metrics["steps"])
 
 
@@ -144,7 +145,7 @@ def test_members_are_all_snapshots_of_one_run_and_nothing_else(ran, arm):
 def test_cycles_are_worth_as_many_of_this_seed_s_independent_models_as_they_say(ran):
     own, independent = ran["cyclic"].metrics, ran["independent"].metrics
     alone = [independent[f"nll@{m}"] for m in range(1, CYCLES + 1)]
-    assert own["deep_ensemble_equivalent"] == ensemble_equivalent(own["nll"], alone)
+    assert own["deep_ensemble_equivalent"] == equivalent(own["nll"], alone)
 
 
 def test_mixed_members_differ_in_their_settings_and_repeated_ones_in_their_seeds(ran):
@@ -198,14 +199,12 @@ def with_wrong_test_labels(monkeypatch):
     monkeypatch.setattr(loading, "load", wrong)
 
 
-def choosing_on_test(trial, data, make_fits, rates=None):
-    """The mistake: `search` on test data (behind the back of `Data.test`)."""
-    return (
-        yield from search(trial, dataclasses.replace(data, validation=data._test), make_fits, rates)
-    )
+def choosing_on_test(trial, data, *args):
+    """The mistake: `trained` by test data (behind the back of `Data.test`)."""
+    return trained(trial, dataclasses.replace(data, validation=data._test), *args)
 
 
-search = experiment.search
+trained = experiment.trained
 
 
 @pytest.mark.parametrize("arm", ["single_cosine", "no_cycle", "repeated"])
@@ -214,22 +213,22 @@ def test_nothing_is_chosen_on_test_data(ran, monkeypatch, arm):
     # On wrong labels the rate that learns nothing is better, or the worst setting.
     rates = {"rates": (0.1,) if arm == "repeated" else (1e-4, 0.1)}
     honest = chosen(Ran(arm, **rates))
-    monkeypatch.setattr(experiment, "search", choosing_on_test)
+    monkeypatch.setattr(experiment, "trained", choosing_on_test)
     careless = chosen(Ran(arm, **rates))
     with_wrong_test_labels(monkeypatch)
     assert chosen(Ran(arm, **rates)) != careless
-    monkeypatch.setattr(experiment, "search", search)
+    monkeypatch.setattr(experiment, "trained", trained)
     assert chosen(Ran(arm, **rates)) == honest
 
 
 def test_test_data_is_read_after_the_last_training(monkeypatch):
     """Trap 11: the engine refuses what follows a look at test data."""
 
-    def peeking(*args, **kwargs):
-        args[1].test  # noqa: B018
-        return (yield from search(*args, **kwargs))
+    def peeking(trial, data, *args):
+        data.test  # noqa: B018
+        return trained(trial, data, *args)
 
-    monkeypatch.setattr(experiment, "search", peeking)
+    monkeypatch.setattr(experiment, "trained", peeking)
     with pytest.raises(RuntimeError, match=r"read `data\.test`"):
         Ran("single_cosine")
 

@@ -39,13 +39,6 @@ def test_calibrated_predictions_have_almost_no_calibration_error():
     assert p.calibration_error(sure, y) > 0.1
 
 
-def test_the_ensemble_equivalent_stops_at_its_ends_and_ignores_noise():
-    sizes = [0.5, 0.4, 0.45, 0.3]
-    assert p.ensemble_equivalent(0.6, sizes) == 1
-    assert p.ensemble_equivalent(0.1, sizes) == 4
-    assert 3 < p.ensemble_equivalent(0.35, sizes) < 4
-
-
 def test_probabilities_of_a_model_come_in_batches_of_any_size():
     class Model:
         def __call__(self, x, training):
