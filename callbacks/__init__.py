@@ -1,5 +1,6 @@
 """Keras callbacks and curvature tools, for TensorFlow and JAX. They need nothing else of ours."""
 
+from callbacks.averages import WeightAverages
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.box_sharpness import adaptive_sharpness, epsilon_sharpness
 from callbacks.curvature import hessian_trace, hessian_vector_product, top_eigenvalues
@@ -8,6 +9,7 @@ from callbacks.ghost_batchnorm import GhostBatchNormalization
 from callbacks.gradient_noise import GradientNoise, gradient_noise
 from callbacks.landscape import filter_normalized_direction, interpolate, weights_at
 from callbacks.polyak import PolyakAveraging
+from callbacks.schedules import scheduled_rate
 from callbacks.sharpness import SharpnessProbe
 from callbacks.snapshots import SnapshotEnsemble
 
@@ -18,6 +20,7 @@ __all__ = [
     "PolyakAveraging",
     "SharpnessProbe",
     "SnapshotEnsemble",
+    "WeightAverages",
     "adaptive_sharpness",
     "epsilon_sharpness",
     "filter_normalized_direction",
@@ -26,6 +29,7 @@ __all__ = [
     "hessian_vector_product",
     "interpolate",
     "recalibrate_batchnorm",
+    "scheduled_rate",
     "top_eigenvalues",
     "weights_at",
 ]
