@@ -110,7 +110,7 @@ def test_epochs_that_are_not_reached_are_left_out(carried):
 def test_visits_leave_everything_as_it_was(carried):
     """Also when they raise, nest, or recompute statistics."""
     model = carried.model
-    before, ema = values(model.variables), carried.weights("ema")
+    before, ema = values(model.variables), carried.averages["ema"].average
     with carried.after(3), pytest.raises(ZeroDivisionError), carried.after(1):
         early = values(model.variables)
         with carried.swapped("ema", recalibrate_on=X):
