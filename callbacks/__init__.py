@@ -1,5 +1,6 @@
 """Keras callbacks and curvature tools, for TensorFlow and JAX. They need nothing else of ours."""
 
+from callbacks.averages import WeightAverages
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.box_sharpness import adaptive_sharpness, epsilon_sharpness
 from callbacks.curvature import hessian_trace, hessian_vector_product, top_eigenvalues
@@ -16,6 +17,7 @@ from callbacks.landscape import (
 )
 from callbacks.polyak import PolyakAveraging
 from callbacks.scaled_cosine import scaled_cosine
+from callbacks.schedules import scheduled_rate
 from callbacks.sharpness import SharpnessProbe
 from callbacks.snapshots import PeriodicSnapshots, SnapshotEnsemble
 
@@ -27,6 +29,7 @@ __all__ = [
     "PolyakAveraging",
     "SharpnessProbe",
     "SnapshotEnsemble",
+    "WeightAverages",
     "adaptive_sharpness",
     "along_line",
     "along_random_directions",
@@ -39,6 +42,7 @@ __all__ = [
     "interpolate",
     "recalibrate_batchnorm",
     "scaled_cosine",
+    "scheduled_rate",
     "top_eigenvalues",
     "weights_at",
     "weights_of",
