@@ -9,7 +9,7 @@ from lab import Claim, Contrast, Curves, Experiment, Fit, points, tune
 
 from lab.claims.contrasts import difference, ratio, recorded
 from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
-from lab.claims.gates import leaves_room, losses_match, not_at_edge, tuned
+from lab.claims.gates import learned, leaves_room, losses_match, not_at_edge, tuned
 from lab.claims.measures import Measure, factor, points
 from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
 from lab.engines import predictions
@@ -35,6 +35,7 @@ __all__ = [
     "difference",
     "evaluate",
     "factor",
+    "learned",
     "leaves_room",
     "lines",
     "losses_match",
