@@ -12,6 +12,7 @@ from lab.claims.figures import Curves, Heatmap, Scatter, cosine_cycles, lines
 from lab.claims.gates import (
     as_many_steps,
     at_target,
+    learned,
     leaves_room,
     losses_match,
     not_at_edge,
@@ -51,6 +52,7 @@ __all__ = [
     "gaps",
     "interaction",
     "keep_weights",
+    "learned",
     "leaves_room",
     "lines",
     "losses_match",

@@ -1,6 +1,7 @@
 """Functions that return a `keras.Model`, one per file and named like it: uncompiled, with logits.
 
-`__all__` is the list of what `MODEL=` may name; the other files are what they share.
+`__all__` is the list of what `MODEL=` may name; the other files are what they share, and what is
+done to trained ones (`surgery`).
 """
 
 from models.convnet import convnet

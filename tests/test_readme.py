@@ -90,7 +90,7 @@ def test_the_blocks_of_the_page_of_callbacks_run_as_they_stand(capsys):
     import numpy as np
 
     scope = ran("docs/callbacks.md")
-    rates = scope["model"].history.history["learning_rate"]
+    rates = scope["cycled"].history["learning_rate"]
     assert len(rates) == 20 and 0.001 <= min(rates) < max(rates) <= 0.01
     assert len(scope["snapshots"].snapshots) == 5 and scope["average"].steps == 20 * 7
     np.testing.assert_allclose(scope["snapshots"].predict(scope["x"]).sum(-1), 1, atol=1e-5)
@@ -102,7 +102,8 @@ def test_the_blocks_of_the_page_of_callbacks_run_as_they_stand(capsys):
     weights = scope["model"].trainable_variables
     np.testing.assert_array_equal(scope["start"][0], np.asarray(weights[0]))  # as it was
     last = capsys.readouterr().out.strip().splitlines()[-3:]
-    assert [line.split()[0] for line in last] == ["0", "0.5", "1"]
+    assert [line.split()[0] for line in last] == ["uniform", "ema", "last"]
+    assert len(scope["plain"].snapshots) == 5 and scope["averages"].kept == ()
     # The mean of the layer's inputs, by hand: the statistics were left as those of all of x.
     dense, normalization = scope["model"].layers[:2]
     scope["recalibrate_batchnorm"](scope["model"], scope["x"])

@@ -23,19 +23,11 @@ and full fine-tuning beats the probe by 5.7. On mnist1d pretraining is worth 7 p
 and with much data. A smaller rate than the pretraining's helps on neither.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from lab import Contrast, Curves, Experiment, Fit, Heatmap, evaluate, learned, once, points, tune
 
-from lab import Claim, Contrast, Curves, Experiment, Fit, Gate, evaluate, once, tune
-from lab.claims.contrasts import POINTS, difference, recorded
-from lab.claims.figures import Heatmap
-from lab.claims.gates import leaves_room, not_at_edge
-
-CELLS = {
-    f"{target}_{size}": {"target": target, "size": size}
-    for target in ("similar", "different")
-    for size in ("little", "much")
-}
+TARGETS = ("similar", "different")
+MARGINS = {"little": 0.01, "much": 0.005}  # of the claims: so much accuracy matters
+CELLS = {f"{t}_{size}": {"target": t, "size": size} for t in TARGETS for size in MARGINS}
 METHODS = {  # `trains`: one part after the other, which share the budget
     "probe_top": {"start": "pretrained", "trains": ("probe_top",)},
     "probe_early": {"start": "pretrained", "trains": ("probe_early",)},
@@ -63,350 +55,227 @@ QUICK = {
     "epoch_size": 1000,  # of a target, its examples repeated: 40 steps
     "epochs": 10,
 }
+STANDARD = QUICK | {"little": 100, "much": 4000, "batch_size": 50, "epoch_size": 4000}
 SCALES = {
     "smoke": QUICK
     | {"seeds": 2, "much": 50, "source_size": {}, "source_epochs": 2}
     | {"ratios": (0.1, 1.0, 3.0), "epoch_size": 50, "epochs": 2},
     "quick": QUICK,
-    "standard": QUICK | {"little": 100, "much": 4000, "batch_size": 50, "epoch_size": 4000},
-    "paper": QUICK
-    | {"seeds": 20, "little": 100, "much": 4000, "batch_size": 50, "epoch_size": 4000}
-    | {"source_epochs": 100, "epochs": 50},
+    "standard": STANDARD,
+    "paper": STANDARD | {"seeds": 20, "source_epochs": 100, "epochs": 50},
 }
 SIMILAR = {"cifar100": "cifar10"}  # for other data sets the other half of their classes
-DIFFERENT = {(8, 8, 1): "photo_patches", (40, 1): "photo_rows"}
-OTHERWISE_DIFFERENT = "pneumonia_mnist"
+DIFFERENT = {(8, 8, 1): "photo_patches", (40, 1): "photo_rows"}  # by shape; else chest X-rays
 LOWER = 0.1  # the smaller rate of the lecture, to the pretraining's
-
-
-class Target(NamedTuple):
-    """A target data set in the shape of the source's examples."""
-
-    shape: tuple
-    classes: int
-    train: tuple
-    validation: tuple
-    read_test: Callable
-
-
-class Found(NamedTuple):
-    """What `search` chose, with what it takes to measure it."""
-
-    tuned: Any
-    see: Callable  # from examples to inputs of the models that were trained
-    train: tuple  # inputs and labels, none repeated
-    steps: int  # of each candidate
 
 
 def run(trial):
     """Pretrain, take over what the arm takes over, train its parts at every rate, measure."""
+    from callbacks import recalibrate_batchnorm
+    from models.surgery import take_over
+
     source, target = tasks(trial)
     # In every arm, needed or not: what follows then has the same batch orders in all of them.
     pretrained = (yield from once(trial, "source", lambda: pretraining(trial, source))).model
-    start = starting_network(trial, target, pretrained)
+    start = fresh_network(trial, target)
+    if trial.arm["start"] == "pretrained":
+        take_over(start, pretrained)
+    recalibrate_batchnorm(start, target.train.x)
     *before, last = trial.arm["trains"]
-    epochs = trial.scale["epochs"] * trial.arm["times"] // len(trial.arm["trains"])
-    steps = 0
     for part in before:  # LP-FT: a trained head to start from
-        head = yield from search(trial, target, start, part, epochs)
-        start.layers[-1].set_weights(head.tuned.fit.model.layers[-1].get_weights())
-        trial.record(head_ratio=head.tuned.choice, head_at_edge=head.tuned.at_edge)
-        steps += head.steps
-    found = yield from search(trial, target, start, last, epochs)
+        head, _ = yield from search(trial, target, start, part)
+        start.layers[-1].set_weights(head.fit.model.layers[-1].get_weights())
+        trial.record(head_ratio=head.choice, head_at_edge=head.at_edge)
+    found, seen = yield from search(trial, target, start, last)
     # Below the lowest rate a head that is trained already just stays: that edge hides nothing.
-    stays = bool(before) and found.tuned.choice == trial.scale["ratios"][0]
-    trial.record(steps=steps + found.steps, tuned_at_edge=found.tuned.at_edge and not stays)
-    measure(trial, target, found)
-    measure_source(trial, source, pretrained)
+    stays = bool(before) and found.choice == trial.scale["ratios"][0]
+    trial.record(steps=found.fit.steps * len(trial.arm["trains"]))
+    trial.record(tuned_at_edge=found.at_edge and not stays)
+    measure(trial, found, seen)
+    recalibrate_batchnorm(pretrained, source.train.x)
+    trial.record(source_accuracy=evaluate(pretrained, source.test)["accuracy"])
 
 
 def tasks(trial):
-    """The source, the same in every arm of a seed, and the arm's target."""
-    name, classes = trial.setting.data, None
-    size = trial.scale["source_size"].get(name)
-    if name in SIMILAR:
-        source, name = trial.data(train_size=size), SIMILAR[name]
-    else:
+    """The source, the same in every arm of a seed, and the arm's target in the source's shape."""
+    name, halves = trial.setting.data, (None, None)
+    if name not in SIMILAR:
         k = trial.data(train_size=100, validation_size=100, test_size=100).classes
-        source, classes = trial.data(classes=range(k // 2), train_size=size), range(k // 2, k)
+        halves = range(k // 2), range(k // 2, k)
+    source = trial.data(classes=halves[0], train_size=trial.scale["source_size"].get(name))
+    name, classes = SIMILAR.get(name, name), halves[1]
     if trial.arm["target"] == "different":
-        name, classes = DIFFERENT.get(source.shape, OTHERWISE_DIFFERENT), range(2)
-    data = trial.data(name, classes=classes, train_size=trial.scale[trial.arm["size"]])
-
-    def in_shape(split):
-        return fitted(split.x, source.shape), split.y
-
-    train, validation = in_shape(data.train), in_shape(data.validation)
-    return source, Target(
-        source.shape, data.classes, train, validation, lambda: in_shape(data.test)
-    )
+        name, classes = DIFFERENT.get(source.shape, "pneumonia_mnist"), range(2)
+    target = trial.data(name, classes=classes, train_size=trial.scale[trial.arm["size"]])
+    return source, target.in_shape(source.shape)
 
 
-def fitted(x, shape):
-    """Images in another shape: their nearest pixels, channels averaged if they are not as many."""
-    import numpy as np
-
-    if x.shape[1:] == shape:
-        return x
-    rows, columns = (np.arange(shape[i]) * x.shape[i + 1] // shape[i] for i in (0, 1))
-    x = x[:, rows][:, :, columns]
-    return x if x.shape[-1] == shape[-1] else np.repeat(x.mean(-1, keepdims=True), shape[-1], -1)
-
-
-def optimizer(scale, ratio, steps):
-    """SGD with momentum; its rate is a multiple of the pretraining's and falls as a cosine."""
+def training(trial, model, split, ratio, epochs):
+    """A `Fit` at a multiple of the pretraining's rate, which falls as a cosine."""
     import keras
 
-    schedule = keras.optimizers.schedules.CosineDecay(ratio * scale["learning_rate"], steps)
-    return keras.optimizers.SGD(schedule, momentum=0.9)
+    fit = Fit(model, split, trial.scale["batch_size"], epochs)
+    rate = keras.optimizers.schedules.CosineDecay(ratio * trial.scale["learning_rate"], fit.steps)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), model.loss, metrics=["accuracy"])
+    return fit
 
 
 def pretraining(trial, source):
     """The `Fit` that all arms of a seed share."""
-    batch, epochs = trial.scale["batch_size"], trial.scale["source_epochs"]
-    sgd = optimizer(trial.scale, 1.0, epochs * -(-len(source.train.y) // batch))
-    return Fit(trial.classifier(source, sgd), source.train, batch_size=batch, epochs=epochs)
+    model = trial.classifier(source, "sgd")
+    return training(trial, model, source.train, 1.0, trial.scale["source_epochs"])
 
 
-def fresh_network(trial, target, sgd="sgd"):
+def fresh_network(trial, target):
     """A random network for the target, from another seed than the source's.
 
     A trained head stays near its start, and the features fit it: a new head with that start
     would be half trained.
     """
-    return trial.classifier(target, sgd, seed=1_000_000 + trial.seed)
+    return trial.classifier(target, "sgd", seed=1_000_000 + trial.seed)
 
 
-def starting_network(trial, target, pretrained):
-    """A new head on the pretrained layers or on random ones; batch-norm statistics the target's."""
+def search(trial, target, start, name):
+    """Train a part of `start` at every rate; what `tune` chose, and the target as it saw it."""
     from callbacks import recalibrate_batchnorm
+    from models.surgery import part
 
-    start = fresh_network(trial, target)
-    if trial.arm["start"] == "pretrained":
-        for own, trained in zip(start.layers[:-1], pretrained.layers[:-1], strict=True):
-            own.set_weights(trained.get_weights())
-    recalibrate_batchnorm(start, target.train[0])
-    return start
-
-
-def search(trial, target, start, part, epochs):
-    """Train a part of `start` at every rate, each from there; returns a `Found`."""
-    import numpy as np
-
-    from callbacks import recalibrate_batchnorm
-
-    scale, see = trial.scale, view(start, part)
-    train, validation = ((see(x), y) for x, y in (target.train, target.validation))
-    rows = np.resize(np.arange(len(train[1])), scale["epoch_size"])
-    steps = epochs * -(-len(rows) // scale["batch_size"])
+    trained, scale = part(start, name, lambda: fresh_network(trial, target)), trial.scale
+    seen = target.through(trained.view)
+    epochs = scale["epochs"] * trial.arm["times"] // len(trial.arm["trains"])
 
     def make_fit(ratio):
-        sgd = optimizer(scale, ratio, steps)
-        model = trained_part(trial, target, start, part, train[0], sgd)
-        repeated = train[0][rows], train[1][rows]
-        return Fit(model, repeated, batch_size=scale["batch_size"], epochs=epochs)
+        repeated = seen.train.repeated(scale["epoch_size"])
+        return training(trial, trained.fresh(), repeated, ratio, epochs)
 
     def score(fit):
-        recalibrate_batchnorm(fit.model, train[0])
-        seen = evaluate(fit.model, validation)
-        return seen["accuracy"], -seen["loss"]
+        recalibrate_batchnorm(fit.model, seen.train.x)
+        reached = evaluate(fit.model, seen.validation)
+        return reached["accuracy"], -reached["loss"]
 
-    tuned = yield from tune(make_fit, scale["ratios"], validation, score)
-    return Found(tuned, see, train, steps)
-
-
-def view(network, part):
-    """What the trained part sees of an example: all of it, or the features of a frozen network."""
-    import keras
-    import numpy as np
-
-    if not part.startswith("probe"):
-        return lambda x: x
-    hidden = [layer for layer in network.layers if isinstance(layer, keras.layers.Activation)]
-    at = hidden[0].output if part == "probe_early" else network.layers[-1].input
-    below = keras.Model(network.input, keras.layers.Flatten()(at))
-    return lambda x: np.concatenate(
-        [np.asarray(below(x[i : i + 1000], training=False)) for i in range(0, len(x), 1000)]
-    )
+    return (yield from tune(make_fit, scale["ratios"], seen.validation, score)), seen
 
 
-def trained_part(trial, target, start, part, inputs, sgd):
-    """What is trained: a linear classifier alone, or the network, some of its layers frozen."""
-    if part.startswith("probe"):
-        from models.mlp import mlp
-
-        head = mlp(inputs.shape[1:], target.classes, widths=())
-        # A random start would stay in all directions that a few examples do not span.
-        head.set_weights([0 * weight for weight in head.get_weights()])
-        head.compile(sgd, start.loss, metrics=["accuracy"])
-        return head
-    model = fresh_network(trial, target, sgd)
-    model.set_weights(start.get_weights())
-    if part == "last2":
-        kernels = [i for i, layer in enumerate(model.layers) if hasattr(layer, "kernel")]
-        for layer in model.layers[: kernels[-2]]:
-            layer.trainable = False
-    return model
-
-
-def measure(trial, target, found):
+def measure(trial, found, seen):
     """What was chosen, and every candidate beside it; the test data is read here, not before."""
-    tuned, ratios = found.tuned, trial.scale["ratios"]
-    x, y = target.read_test()
-    test = found.see(x), y
-    seen = dict(zip(ratios, (evaluate(fit.model, test) for fit in tuned.fits), strict=True))
-    accuracy = {ratio: one["accuracy"] for ratio, one in seen.items()}
-    train = evaluate(tuned.fit.model, found.train)
+    ratios, test = trial.scale["ratios"], seen.test
+    reached = dict(zip(ratios, (evaluate(fit.model, test) for fit in found.fits), strict=True))
+    accuracy = {ratio: one["accuracy"] for ratio, one in reached.items()}
+    train = evaluate(found.fit.model, seen.train)
     trial.record(train_loss=train["loss"], train_accuracy=train["accuracy"])
-    trial.record(validation_accuracy=tuned.scores[ratios.index(tuned.choice)][0])
-    trial.record(test_loss=seen[tuned.choice]["loss"], test_accuracy=accuracy[tuned.choice])
-    trial.record(learning_rate=tuned.choice * trial.scale["learning_rate"])
-    trial.record(learning_rate_ratio=tuned.choice, untuned_accuracy=accuracy[1.0])
+    trial.record(validation_accuracy=found.scores[ratios.index(found.choice)][0])
+    trial.record(test_loss=reached[found.choice]["loss"], test_accuracy=accuracy[found.choice])
+    trial.record(learning_rate=found.choice * trial.scale["learning_rate"])
+    trial.record(learning_rate_ratio=found.choice, untuned_accuracy=accuracy[1.0])
     trial.record(lower_rate_gain=accuracy[LOWER] - accuracy[1.0])
     best_lower = max(value for ratio, value in accuracy.items() if ratio < 1)
     trial.record(lower_rate_gain_chosen_on_test=best_lower - accuracy[1.0])  # trap 11, to be shown
     trial.record_curve("test_accuracy_ratio", ratios, accuracy.values())
 
 
-def measure_source(trial, source, pretrained):
-    """Whether there was anything to transfer."""
-    from callbacks import recalibrate_batchnorm
-
-    recalibrate_batchnorm(pretrained, source.train.x)
-    trial.record(source_accuracy=evaluate(pretrained, source.test)["accuracy"])
+ACCURACY = points("test_accuracy", naive="untuned_accuracy", edge="tuned_at_edge", room=0.96)
+LEARNED = 0.7  # of the source; chance is 20 %
+NONE = "none in these terms"
 
 
-def gain(cell, method, over, metric="test_accuracy"):
-    """How much better a method is than another in one cell."""
-    return difference(metric, f"{cell}_{method}", f"{cell}_{over}")
+def arms(cell, of, over):
+    """Two ways to transfer in one cell."""
+    return f"{cell}_{of}", f"{cell}_{over}"
 
 
-def more_with_much(metric="test_accuracy"):
-    """How much more fine-tuning gains on a probe with much similar data than with little."""
-    much = gain("similar_much", "full", "probe_top", metric).weights
-    return Contrast(metric, {**much, **gain("similar_little", "probe_top", "full").weights})
+def claim(id, says, pair, literature=NONE, **more):
+    """A way to transfer over another in one cell, both tuned; naively, neither is."""
+    measure, gates = ACCURACY.at(MARGINS[ARMS[pair[0]]["size"]]), [learned(pair[0], LEARNED)]
+    return measure.claim(id, says, pair, literature=literature, gates=gates, **more)
 
 
-def learned(arm):
-    """There was something to transfer: chance is 20 %."""
-    of = recorded("source_accuracy", arm)
-    return Gate(f"the source was learned ({arm}): accuracy at least 0.7", of, low=0.7)
-
-
-def claim(id, says, where, margin, literature="none in these terms", **more):
-    """A method over another in one cell, with its gates; naively, neither is tuned."""
-    cell, method, over = where
-    arms = f"{cell}_{method}", f"{cell}_{over}"
-    beside = {"naive": gain(*where, "untuned_accuracy")} | more.pop("beside", {})
-    return Claim(
-        id=id,
-        says=says,
-        contrast=more.pop("contrast", None) or gain(*where),
-        **POINTS | {"margin": margin},
-        gates=[leaves_room(arms[1]), *not_at_edge(*arms), learned(arms[0]), *more.pop("gates", [])],
-        literature=literature,
-        beside=beside,
-        **more,
-    )
-
-
+T1B = {"id": "T1b", "says": "Much, similar data: fine-tune more layers"}
+MUCH, LITTLE = (arms(f"similar_{size}", "full", "probe_top") for size in ("much", "little"))
 CLAIMS = [
     claim(
         "T1a",
         "Little, similar data: train only a linear classifier on top",
-        ("similar_little", "probe_top", "full"),
-        0.01,
+        arms("similar_little", "probe_top", "full"),
         "Kumar 2022: fine-tuning +2 points in, -7 points out of distribution",
         beside={
-            "probe - LP-FT": gain("similar_little", "probe_top", "lp_ft"),
-            "probe - random features": gain("similar_little", "probe_top", "random_features"),
+            "probe - LP-FT": arms("similar_little", "probe_top", "lp_ft"),
+            "probe - random features": arms("similar_little", "probe_top", "random_features"),
         },
     ),
     claim(
-        "T1b",
-        "Much, similar data: fine-tune more layers",
-        ("similar_much", "full", "probe_top"),
-        0.005,
-        "Kumar 2022: fine-tuning +2 points in distribution",
-        beside={"last two layers - probe": gain("similar_much", "last2", "probe_top")},
+        **T1B,
+        pair=MUCH,
+        literature="Kumar 2022: fine-tuning +2 points in distribution",
+        beside={"last two layers - probe": arms("similar_much", "last2", "probe_top")},
     ),
-    claim(
-        "T1b",
-        "Much, similar data: fine-tune more layers",
-        ("similar_much", "full", "probe_top"),
-        0.01,
+    points("test_accuracy", MARGINS["little"], naive="untuned_accuracy").claim(
+        **T1B,
+        of=Contrast("test_accuracy", {MUCH[0]: 1, MUCH[1]: -1, LITTLE[1]: 1, LITTLE[0]: -1}),
         under="more so than with little",
-        contrast=more_with_much(),
-        gates=not_at_edge("similar_little_full", "similar_little_probe_top"),
-        beside={"naive": more_with_much("untuned_accuracy")},
+        literature=NONE,
+        # Of the pair that is subtracted, the ranges of rates alone.
+        gates=[*claim(**T1B, pair=MUCH).gates, *claim(**T1B, pair=LITTLE).gates[1:3]],
     ),
     claim(
         "T1c",
         "Little, different data: the top features serve badly, try earlier ones",
-        ("different_little", "probe_early", "probe_top"),
-        0.01,
+        arms("different_little", "probe_early", "probe_top"),
         beside={
-            "with much data": gain("different_much", "probe_early", "probe_top"),
-            "with similar data": gain("similar_little", "probe_early", "probe_top"),
-            "top - random features": gain("different_little", "probe_top", "random_features"),
+            "with much data": arms("different_much", "probe_early", "probe_top"),
+            "with similar data": arms("similar_little", "probe_early", "probe_top"),
+            "top - random features": arms("different_little", "probe_top", "random_features"),
         },
     ),
     claim(
         "T1d",
         "Much, different data: fine-tune everything",
-        ("different_much", "full", "last2"),
-        0.005,
+        arms("different_much", "full", "last2"),
         beside={
-            "all - probe": gain("different_much", "full", "probe_top"),
-            "all - scratch, 10 x the steps": gain("different_much", "full", "scratch_10x"),
+            "all - probe": arms("different_much", "full", "probe_top"),
+            "all - scratch, 10 x the steps": arms("different_much", "full", "scratch_10x"),
         },
     ),
     *(
-        Claim(
-            id="T2",
-            says="Fine-tune with a smaller learning rate than the one used to pretrain",
-            under=f"a tenth; {cell.replace('_', ', ')}",
-            contrast=recorded("lower_rate_gain", f"{cell}_full"),
-            **POINTS | {"margin": margin},
-            gates=[learned(f"{cell}_full")],
-            literature="none in these terms",
-            beside={
-                "naive": recorded("lower_rate_gain_chosen_on_test", f"{cell}_full"),
-                "the same from scratch": recorded("lower_rate_gain", f"{cell}_scratch"),
-            },
+        points("lower_rate_gain", margin, naive="lower_rate_gain_chosen_on_test").claim(
+            "T2",
+            "Fine-tune with a smaller learning rate than the one used to pretrain",
+            f"similar_{size}_full",
+            under=f"a tenth; similar, {size}",
+            literature=NONE,
+            gates=[learned(f"similar_{size}_full", LEARNED)],
+            beside={"the same from scratch": f"similar_{size}_scratch"},
         )
-        for cell, margin in {"similar_little": 0.01, "similar_much": 0.005}.items()
+        for size, margin in MARGINS.items()
     ),
     claim(
         "T3",
         "With little data, take a pretrained model",
-        ("similar_little", "lp_ft", "scratch_10x"),
-        0.01,
+        arms("similar_little", "lp_ft", "scratch_10x"),
         "He 2018: scratch catches up when trained longer, except with very little data",
+        naive=arms("similar_little", "lp_ft", "scratch"),
         beside={
-            "naive": gain("similar_little", "lp_ft", "scratch"),
-            "with much data": gain("similar_much", "lp_ft", "scratch_10x"),
-            "different": gain("different_little", "lp_ft", "scratch_10x"),
-            "different, much data": gain("different_much", "lp_ft", "scratch_10x"),
+            "with much data": arms("similar_much", "lp_ft", "scratch_10x"),
+            "different": arms("different_little", "lp_ft", "scratch_10x"),
+            "different, much data": arms("different_much", "lp_ft", "scratch_10x"),
         },
     ),
 ]
+COMPARED = {
+    "all fine-tuned over probe on top": ("full", "probe_top"),
+    "probe of early features over on top": ("probe_early", "probe_top"),
+    "pretrained (LP-FT) over scratch, 10 x the steps": ("lp_ft", "scratch_10x"),
+}
 SHOWN = ("full", "last2", "lp_ft", "probe_top", "probe_early", "scratch")
+SAID = {cell: cell.replace("_", ", ") for cell in CELLS}
+compared = ACCURACY.compared
 FIGURES = [
     Heatmap(
         "grid",
         "The lecture's grid: which way to transfer wins where",
         "points of test accuracy",
         {
-            f"{says} over {than}": {
-                target: {size: gain(f"{target}_{size}", *arms) for size in ("little", "much")}
-                for target in ("similar", "different")
-            }
-            for (says, than), arms in {
-                ("all fine-tuned", "probe on top"): ("full", "probe_top"),
-                ("probe of early features", "on top"): ("probe_early", "probe_top"),
-                ("pretrained (LP-FT)", "scratch, 10 x the steps"): ("lp_ft", "scratch_10x"),
-            }.items()
+            says: {t: {s: compared(arms(f"{t}_{s}", *ways)) for s in MARGINS} for t in TARGETS}
+            for says, ways in COMPARED.items()
         },
         x_label="target data",
         y_label="to the source",
@@ -416,15 +285,7 @@ FIGURES = [
         "accuracy_by_cell",
         "What each way to transfer reaches at its own learning rate",
         "% test accuracy",
-        {
-            "": {
-                method: {
-                    cell.replace("_", ", "): Contrast("test_accuracy", {f"{cell}_{method}": 1})
-                    for cell in CELLS
-                }
-                for method in METHODS
-            }
-        },
+        {"": {m: {SAID[c]: compared(f"{c}_{m}") for c in CELLS} for m in METHODS}},
         x_label="target data, and how much of it",
         scale_by=100,
         effects=False,
@@ -434,10 +295,8 @@ FIGURES = [
         "What each way to transfer reaches, by learning rate",
         "learning rate, as a ratio to the pretraining's",
         {
-            f"test accuracy ({cell.replace('_', ', ')} data)": [
-                (method, f"{cell}_{method}", "test_accuracy_ratio") for method in SHOWN
-            ]
-            for cell in CELLS
+            f"test accuracy ({said} data)": [(m, f"{c}_{m}", "test_accuracy_ratio") for m in SHOWN]
+            for c, said in SAID.items()
         },
         log_x=True,
         marks={"the pretraining's rate": 1.0},

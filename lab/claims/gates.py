@@ -82,3 +82,18 @@ def as_many_steps(of: str, to: str) -> Gate:
     'gate failed: as many steps (five_short, one_long)'
     """
     return Gate(f"as many steps ({of}, {to})", difference("steps", of, to), 0, 0)
+
+
+def learned(arm: str, least: float, what: str = "source") -> Gate:
+    """What an arm builds on (a pretraining, a teacher) was learned: there was something to gain.
+
+    Args:
+        arm: It has recorded the accuracy of it, as `source_accuracy` if that is what it is called.
+        least: The least mean accuracy.
+        what: What it is called.
+
+    >>> learned("fine_tuned", 0.7).failure([0.5, 0.6]).split(" (")[0]
+    'gate failed: the source was learned'
+    """
+    says = f"the {what} was learned ({arm}): accuracy at least {least:g}"
+    return Gate(says, recorded(f"{what}_accuracy", arm), low=least)

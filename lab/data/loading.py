@@ -7,7 +7,8 @@ of TensorFlow Datasets (TFDS), once `prepare` (`make data DATA=...`) has put the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from lab.data.splits import (
     Split,
     check_sizes,
     draw,
+    in_shape,
     moments,
     restricted,
     standardize,
+    viewed,
 )
 from lab.data.tfds import DataError, NotImageClassification, NotPrepared, UnknownData
 
@@ -62,7 +65,7 @@ class Data:
         probe: Fixed part of `train`, for measuring curvature.
         mean: Mean of each channel, in the data set's own units (pixels 0 to 255, digits 0 to 16).
         std: Standard deviation of each channel, in the same units.
-        test_was_read: Whether `test` has been looked at.
+        test_was_read: Whether `test` has been looked at, here or in a view of the same data.
     """
 
     name: str
@@ -74,13 +77,64 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     _test: Split
-    test_was_read: bool = False
+    _views: tuple[Callable, ...] = ()
+    _read: set[str] = dataclasses.field(default_factory=set)  # one for the data and all its views
 
     @property
     def test(self) -> Split:
         """The `Split` to be looked at once, at the end: reading it sets `test_was_read`."""
-        object.__setattr__(self, "test_was_read", True)
-        return self._test
+        self._read.add("test")
+        return functools.reduce(viewed, self._views, self._test)
+
+    @property
+    def test_was_read(self) -> bool:
+        """Whether it was, here or in a view."""
+        return "test" in self._read
+
+    def through(self, view: Callable[[np.ndarray], np.ndarray]) -> Data:
+        """The same examples as a function shows them: features of a frozen network, other pixels.
+
+        Who reads `test` of the result has read it of this one too; `view` is not given it before.
+
+        Args:
+            view: A function from arrays `(n, *shape)` to arrays `(n, ...)`, of each example alone.
+
+        Returns:
+            A `Data`. Its examples are not standardized anew: `mean` and `std` stay what they were.
+
+        Raises:
+            ValueError: If `view` does not show as many examples as it is given.
+
+        Example:
+        >>> halves = load("digits", seed=0).through(lambda x: x[:, :4])
+        >>> halves.shape, halves.test.x.shape
+        ((4, 8, 1), (500, 4, 8, 1))
+        """
+        train, validation, probe = (
+            viewed(split, view) for split in (self.train, self.validation, self.probe)
+        )
+        return dataclasses.replace(
+            self,
+            shape=train.x.shape[1:],
+            train=train,
+            validation=validation,
+            probe=probe,
+            _views=(*self._views, view),
+        )
+
+    def in_shape(self, shape: tuple[int, ...]) -> Data:
+        """The same examples in another shape, such as that of what a network was pretrained on.
+
+        The nearest pixels; their channels are averaged if they are not as many. As of `through`.
+
+        Raises:
+            ValueError: If `shape` has another number of axes.
+
+        Example:
+        >>> load("digits", seed=0).in_shape((32, 32, 3))
+        Data(digits, shape=(32, 32, 3), classes=10, train=1000, validation=297, test=500)
+        """
+        return self.through(lambda x: in_shape(x, shape))
 
     def __repr__(self) -> str:
         """Shows the sizes, without reading `test`."""

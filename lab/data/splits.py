@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,15 @@ class Split(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray
+
+    def repeated(self, size: int) -> Split:
+        """As many examples, over and over in their order, so that epochs are as long as of more.
+
+        >>> Split(np.array([5.0, 6.0]), np.array([0, 1])).repeated(5).x.tolist()
+        [5.0, 6.0, 5.0, 6.0, 5.0]
+        """
+        rows = np.resize(np.arange(len(self.y)), size)
+        return Split(self.x[rows], self.y[rows])
 
 
 class Sizes(NamedTuple):
@@ -202,3 +211,51 @@ def standardize(part: Part, mean: np.ndarray, std: np.ndarray) -> Split:
     x.setflags(write=False)
     y.setflags(write=False)
     return Split(x, y)
+
+
+def viewed(split: Split, view: Callable[[np.ndarray], np.ndarray]) -> Split:
+    """The examples of a split as a function shows them, read-only; the labels stay.
+
+    Raises:
+        ValueError: If it does not show as many examples as it is given.
+
+    Example:
+    >>> viewed(Split(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0, 1])), lambda x: x[:, :1]).x
+    array([[1.],
+           [3.]])
+    """
+    x = np.asarray(view(split.x))
+    if len(x) != len(split.y):
+        raise ValueError(
+            f"A view shows as many examples as it is given, {len(split.y)}. Received: {len(x)}"
+        )
+    x.setflags(write=False)
+    return Split(x, split.y)
+
+
+def in_shape(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Examples in another shape: the nearest positions, their channels averaged if not as many.
+
+    Args:
+        x: Examples, `(n, *positions, channels)`.
+        shape: Shape of one example of the result, with as many axes.
+
+    Returns:
+        Array `(n, *shape)`; `x` itself if that is its shape.
+
+    Raises:
+        ValueError: If the number of axes is another.
+
+    Example: twice as many positions, and two channels made one.
+    >>> in_shape(np.array([[[1.0, 3.0], [5.0, 5.0]]]), (4, 1))[0, :, 0].tolist()
+    [2.0, 2.0, 5.0, 5.0]
+    """
+    if x.ndim != len(shape) + 1:
+        raise ValueError(f"`shape` must have {x.ndim - 1} axes as {x.shape[1:]}. Received: {shape}")
+    *sides, channels = shape
+    for axis, side in enumerate(sides, start=1):
+        if side != x.shape[axis]:
+            x = x.take(np.arange(side) * x.shape[axis] // side, axis)
+    if x.shape[-1] != channels:
+        x = np.repeat(x.mean(-1, keepdims=True), channels, -1)
+    return x

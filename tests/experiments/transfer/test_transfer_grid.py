@@ -171,22 +171,19 @@ def test_a_new_head_does_not_start_where_the_old_one_did():
     assert old.shape == new.shape and abs(np.corrcoef(old.ravel(), new.ravel())[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("model", ["mlp", "convnet"])
-def test_probes_see_the_features_of_their_layer(model):
-    t = trial("different_little_probe_early", build=load_model(model))
-    _, target = transfer_grid.tasks(t)
-    network = transfer_grid.fresh_network(t, target)
-    x = target.train[0]
-    top = transfer_grid.view(network, "probe_top")(x)
-    head = network.layers[-1]
-    logits = top @ np.asarray(head.kernel) + np.asarray(head.bias)
-    np.testing.assert_allclose(logits, np.asarray(network(x)), rtol=1e-4, atol=1e-5)
-    early = transfer_grid.view(network, "probe_early")(x)
-    first = next(layer for layer in network.layers if hasattr(layer, "kernel"))
-    flat = x.reshape(len(x), -1) if model == "mlp" else x
-    expected = np.maximum(np.asarray(first(flat)), 0).reshape(len(x), -1)
-    np.testing.assert_allclose(early, expected, rtol=1e-4, atol=1e-5)
-    assert transfer_grid.view(network, "last2")(x) is x
+def test_probes_see_the_features_of_their_layer(done):
+    """A second computation in NumPy; the pretrained body is that of the fine-tuned arm."""
+    _, target = transfer_grid.tasks(trial("different_little_probe_top"))
+    seen = {"top": "random_features", "pretrained top": "probe_top", "early": "probe_early"}
+    bodies = {"random_features": "scratch"}
+    for method in seen.values():
+        weights = done[f"different_little_{bodies.get(method, 'full')}"].start
+        expected = target.train.x.reshape(25, -1)
+        for kernel, bias in [weights[:2], weights[2:4]][: 1 if method == "probe_early" else 2]:
+            expected = np.maximum(expected @ kernel + bias, 0)
+        x, y = done[f"different_little_{method}"].fit.data
+        np.testing.assert_allclose(x[:25], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(y[:25], target.train.y)
 
 
 def test_the_last_two_layers_of_a_convolutional_network():
@@ -227,17 +224,17 @@ def test_seeds_draw_the_subset_and_methods_share_it():
         return transfer_grid.tasks(trial(arm, seed))[1]
 
     one, same = target("similar_little_full"), target("similar_little_scratch_10x")
-    np.testing.assert_array_equal(one.train[0], same.train[0])
+    np.testing.assert_array_equal(one.train.x, same.train.x)
     other = target("similar_little_full", seed=1)
-    assert one.train[0].shape == other.train[0].shape and (one.train[0] != other.train[0]).any()
+    assert one.train.x.shape == other.train.x.shape and (one.train.x != other.train.x).any()
 
 
 def test_little_and_much_are_chosen_and_measured_on_the_same_examples():
     little, much = (
         transfer_grid.tasks(trial(f"similar_{size}_full"))[1] for size in ("little", "much")
     )
-    np.testing.assert_array_equal(little.validation[1], much.validation[1])
-    np.testing.assert_array_equal(little.read_test()[1], much.read_test()[1])
+    np.testing.assert_array_equal(little.validation.y, much.validation.y)
+    np.testing.assert_array_equal(little.test.y, much.test.y)
 
 
 CHOICES = ("learning_rate", "tuned_at_edge", "validation_accuracy", "head_ratio", "train_loss")
@@ -271,6 +268,30 @@ def test_test_data_chooses_nothing(done, method, monkeypatch):
         assert choices(Done(arm)) != choices(done[arm])
 
 
+@pytest.mark.parametrize("arm", ["similar_little_probe_top", "different_little_lp_ft"])
+def test_reading_the_target_s_test_data_before_a_training_is_refused(arm, monkeypatch):
+    """The trial keeps the data as they were loaded; what is read is a view of them."""
+    usual = callbacks.recalibrate_batchnorm
+    read = []
+
+    def tasks(trial):
+        source, target = original(trial)
+        read.append(target)
+        return source, target
+
+    def early(model, x):  # what comes between the source's training and the target's
+        usual(model, x)
+        assert len(read[-1].through(lambda x: x[:, :1]).test.y)
+
+    original = transfer_grid.tasks
+    monkeypatch.setattr(transfer_grid, "tasks", tasks)
+    Done(arm)
+    assert read[-1].test_was_read
+    monkeypatch.setattr(callbacks, "recalibrate_batchnorm", early)
+    with pytest.raises(RuntimeError, match=r"data\.test"):
+        Done(arm)
+
+
 @pytest.mark.parametrize("method", ["full", "last2", "scratch"])
 def test_batchnorm_statistics_are_those_of_the_target_when_measured(method, none_kept, monkeypatch):
     """Trap 2, in each kind of arm that has such layers; without recomputation they are stale."""
@@ -280,7 +301,7 @@ def test_batchnorm_statistics_are_those_of_the_target_when_measured(method, none
         one = Done(f"different_little_{method}", build=batchnorm_mlp)
         model = one.fit.model
         before = model.get_weights()
-        usual(model, transfer_grid.tasks(one.trial)[1].train[0])
+        usual(model, transfer_grid.tasks(one.trial)[1].train.x)
         after = model.get_weights()
         return max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
 
@@ -315,13 +336,3 @@ def test_targets(data, different, monkeypatch):
         (data, range(5)),
         (different, range(2)),
     ]
-
-
-def test_images_of_another_shape_are_fitted_to_the_source():
-    x = np.arange(16.0).reshape(1, 4, 4, 1)
-    assert transfer_grid.fitted(x, (4, 4, 1)) is x
-    smaller = transfer_grid.fitted(x, (2, 2, 3))
-    assert smaller.shape == (1, 2, 2, 3)
-    assert smaller[0, :, :, 0].tolist() == smaller[0, :, :, 2].tolist() == [[0, 2], [8, 10]]
-    larger = transfer_grid.fitted(np.stack([x[..., 0], x[..., 0] + 2], -1), (8, 8, 1))
-    assert larger[0, :2, :4, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]

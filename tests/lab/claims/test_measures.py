@@ -3,6 +3,7 @@
 import pytest
 
 from lab.claims.contrasts import recorded
+from lab.claims.gates import learned
 from lab.claims.measures import factor, points
 from lab.claims.vocabulary import Contrast
 
@@ -70,3 +71,11 @@ def test_gates_follow_from_tuning():
     wide = points("accuracy", edge="at_edge").interaction(("a", "b"), than=("c", "d"))
     whole = points("accuracy", edge="at_edge").claim(**TEXT, of=wide)
     assert [gate.of.arms for gate in whole.gates] == [("a",), ("c",), ("b",), ("d",)]
+
+
+@pytest.mark.parametrize(("accuracies", "holds"), [([0.65, 0.75], True), ([0.65, 0.74], False)])
+def test_what_an_arm_builds_on_was_learned(accuracies, holds):
+    gate = learned("student", 0.7, "teacher")
+    assert gate.of == recorded("teacher_accuracy", "student")
+    assert gate.says == "the teacher was learned (student): accuracy at least 0.7"
+    assert (gate.failure(accuracies) is None) is holds
