@@ -24,8 +24,6 @@ Margins were written down before the seeds that count (0 to 9) ran; the scales w
 seeds from 100 up.
 """
 
-import math
-
 from lab import (
     Curves,
     Experiment,
@@ -80,24 +78,21 @@ def run(trial):
     """Train every rate once, with all averages; choose a rate for each, then measure."""
     data, rates = trial.data(), trial.scale["rates"]
 
-    def last_iterate(trained):
-        return seen(trained, "last", data.validation, data.train.x)
+    def score(name, on=data.train.x):
+        return lambda trained: seen(trained, name, data.validation, on)
 
-    tuned = yield from tune(
-        lambda rate: fit(trial, data, rate), rates, data.validation, last_iterate
+    last = yield from tune(
+        lambda rate: fit(trial, data, rate), rates, data.validation, score("last")
     )
-    trial.record_history(tuned.history)
-    chosen = {}
-    for name in ("last", *AVERAGES):
-        best = choose(tuned, name, data.validation, data.train.x)
-        at_edge = best in (0, len(rates) - 1)
-        trial.record({f"learning_rate_{name}": rates[best], f"at_edge_{name}": at_edge})
-        chosen[name] = tuned.fits[best]
-    careless = choose(tuned, "last", data.validation)
-    trial.record(learning_rate_naive=rates[careless])
-    measure(trial, data, chosen, naive=tuned.fits[careless])
+    trial.record_history(last.history)
+    chosen = {"last": last} | {name: last.by(score(name)) for name in AVERAGES}
+    for name, best in chosen.items():
+        trial.record({f"learning_rate_{name}": best.choice, f"at_edge_{name}": best.at_edge})
+    naive = last.by(score("last", on=None))
+    trial.record(learning_rate_naive=naive.choice)
+    measure(trial, data, {name: best.fit for name, best in chosen.items()}, naive.fit)
     if trial.arm["schedule"] == "constant":
-        over_length(trial, data, tuned.fits[careless])
+        over_length(trial, data, naive.fit)
 
 
 def fit(trial, data, rate):
@@ -126,16 +121,6 @@ def seen(trained, name, split, recalibrate_on=None):
     with trained.callbacks[0].swapped(name, recalibrate_on) as model:
         got = predictions.scores(predictions.probabilities(model, split.x), split.y)
     return got["accuracy"], -got["nll"]
-
-
-def choose(tuned, name, split, recalibrate_on=None):
-    """The place among the rates of the run at which one average does best."""
-
-    def score(k):
-        got = seen(tuned.fits[k], name, split, recalibrate_on)
-        return got if all(map(math.isfinite, got)) else (-math.inf, -math.inf)  # it overflowed
-
-    return max((k for k, (last, _) in enumerate(tuned.scores) if math.isfinite(last)), key=score)
 
 
 def measure(trial, data, chosen, naive):

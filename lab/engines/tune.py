@@ -20,6 +20,8 @@ class Tuned(NamedTuple):
         at_edge: Whether it was the first or last candidate: the range may have been too narrow.
         scores: What every candidate scored, in order, as tuples; higher is better.
         fits: The trained `Fit`s of every candidate, in order.
+        candidates: As they were given.
+        histories: The lists of histories of every candidate.
     """
 
     choice: Any
@@ -28,6 +30,22 @@ class Tuned(NamedTuple):
     at_edge: bool
     scores: Sequence[tuple]
     fits: Sequence[Any]
+    candidates: Sequence[Any] = ()
+    histories: Sequence[list] = ()
+
+    def by(self, score: Callable[[Any], tuple]) -> "Tuned":
+        """The choice among the same trainings by another score; what diverged stays out.
+
+        For several ways to read one training, such as averages of its weights: each has its rate.
+
+        Args:
+            score: As for `tune`.
+        """
+        scores = [
+            DIVERGED if before == DIVERGED else _finite(score(one))
+            for before, one in zip(self.scores, self.fits, strict=True)
+        ]
+        return _chosen(self.candidates, self.fits, self.histories, scores)
 
 
 def tune(
@@ -74,12 +92,16 @@ def tune(
         _finite(score(one)) if all(map(_is_finite, own)) else DIVERGED
         for one, own in zip(made, histories, strict=True)
     ]
-    best = max(range(len(made)), key=scores.__getitem__)
-    if scores[best] == DIVERGED:
+    if all(one == DIVERGED for one in scores):
         raise ArithmeticError(f"every candidate diverged: {list(candidates)}")
+    return _chosen(candidates, made, histories, scores)
+
+
+def _chosen(candidates, made, histories, scores) -> Tuned:
+    best = max(range(len(made)), key=scores.__getitem__)
     edge = best in (0, len(made) - 1) and len(made) > 1
     history = histories[best] if isinstance(made[best], list) else histories[best][0]
-    return Tuned(candidates[best], made[best], history, edge, scores, made)
+    return Tuned(candidates[best], made[best], history, edge, scores, made, candidates, histories)
 
 
 def _is_finite(history) -> bool:

@@ -1,7 +1,6 @@
 """Averages of the weights: budgets, schedules, controls, and a whole smoke run."""
 
 import inspect
-import math
 import os
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from experiments.ensembles import polyak_averaging as polyak
 from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
 from lab.engines.training import train
-from lab.engines.tune import Tuned
 from lab.sweeps.trial import Trial, execute
 from tests.needs import assert_has_what_it_needs, measured_in
 
@@ -202,17 +200,6 @@ def test_everything_is_chosen_with_recomputed_statistics_on_validation_data(monk
 
 def test_test_data_is_read_after_the_last_choice(constant, plain):
     assert not constant.test_was_read and not plain.test_was_read
-
-
-def test_every_average_chooses_a_rate_of_its_own_and_none_that_diverged(monkeypatch):
-    table = {"last": [0.8, 0.9, 0.7, 0.99], "swa": [0.7, 0.8, 0.9, 0.99]}
-    monkeypatch.setattr(polyak, "seen", lambda k, name, *_: (table[name][k], 0.0))
-    scores = [(0.8, 0), (0.9, 0), (0.7, 0), (-math.inf, -math.inf)]
-    tuned = Tuned(None, None, None, False, scores, fits=range(4))
-    assert polyak.choose(tuned, "last", None) == 1
-    assert polyak.choose(tuned, "swa", None) == 2
-    table["swa"][:] = [math.nan, math.nan, 0.5, math.nan]  # an average may overflow by itself
-    assert polyak.choose(tuned, "swa", None) == 2
 
 
 def test_weights_and_statistics_come_back(constant, monkeypatch):

@@ -90,3 +90,21 @@ def test_one_diverged_member_rules_its_candidate_out():
     with pytest.raises(StopIteration) as stop:
         asked.send([History(), History(math.nan), History(), History()])
     assert stop.value.value.choice == 2
+
+
+def test_the_same_trainings_chosen_by_another_score_leave_out_what_diverged():
+    made = {c: Fit(Model(0.9 - c, c), DATA, 1) for c in (0.1, 0.2, 0.3, 0.4)}
+    asked = tune(lambda c: made[c], list(made), VALIDATION)
+    next(asked)
+    histories = [History(), History(), History(), History(math.nan)]
+    with pytest.raises(StopIteration) as stop:
+        asked.send(histories)
+    best = stop.value.value
+    assert best.choice == 0.1 and best.at_edge
+    table = {0.1: 0.7, 0.2: 0.8, 0.3: 0.9, 0.4: 0.99}
+    of = {id(fit): c for c, fit in made.items()}
+    other = best.by(lambda fit: (table[of[id(fit)]], 0.0))
+    assert (other.choice, other.fit, other.history) == (0.3, made[0.3], histories[2])
+    assert not other.at_edge and other.by(lambda fit: (-table[of[id(fit)]],)).choice == 0.1
+    table |= {0.1: math.nan, 0.3: math.inf}  # what it scores may overflow by itself
+    assert best.by(lambda fit: (table[of[id(fit)]], 0.0)).choice == 0.2
