@@ -27,6 +27,7 @@ ACTS = ""  # the name for all that a module does when it is imported
 class _Module:
     """A parsed file: what its names are bound to, and what it does when it is imported."""
 
+    lines: list[str] = field(default_factory=list)
     bound: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imported: list[tuple[str, str]] = field(default_factory=list)  # names, and what they stand for
     acting: list[ast.stmt] = field(default_factory=list)
@@ -96,10 +97,11 @@ class Sources:
         path = self.path(name)
         if path is None:
             raise ImportError(f"There is no module {name!r} below {self.root}.")
-        module = _Module()
-        for statement in ast.parse(path.read_text("utf-8"), str(path)).body:
-            if not isinstance(statement, (*FUNCTION, ast.ClassDef)):
-                module.imported += self._imports(statement, name)
+        text = path.read_text("utf-8")
+        module = _Module(text.splitlines())
+        for statement in ast.parse(text, str(path)).body:
+            if not isinstance(statement, ONCE):
+                module.imported += self._imports(statement, name, module.lines)
             if isinstance(statement, IMPORT):
                 continue
             for bound in (names := _binds(statement)):
@@ -108,9 +110,12 @@ class Sources:
                 module.acting.append(statement)
         return module
 
-    def _imports(self, statement: ast.stmt, where: str) -> list[tuple[str, str]]:
+    def _imports(self, statement: ast.stmt, where: str, lines: list[str]) -> list[tuple[str, str]]:
         """Names that imports bind, with "module:attribute"; no name for what is only loaded."""
-        found = []
+        found: list[tuple[str, str]] = []
+        # Looking at the text first saves most of the walks through functions.
+        if not any("import" in line for line in lines[statement.lineno - 1 : statement.end_lineno]):
+            return found
         for node in ast.walk(statement):
             if isinstance(node, ast.Import):
                 found += [(a.asname or "", f"{a.name}:") for a in node.names]
@@ -132,7 +137,7 @@ class Sources:
         # What a module imports acts as well, whether it is used or not.
         loaded = list(module.imported) if name == ACTS else []
         for statement in statements:
-            own = self._imports(statement, at[0])
+            own = self._imports(statement, at[0], module.lines)
             loaded += own
 
             def stands_for(dotted: str, imported=(*own, *module.imported)) -> str:
@@ -293,17 +298,23 @@ def _binds(*statements: ast.stmt) -> set[str]:
     todo: list[ast.AST] = list(statements)
     while todo:
         node = todo.pop()
-        if isinstance(node, (*FUNCTION, ast.ClassDef)):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+        elif isinstance(node, ONCE):
             found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
         elif isinstance(node, ast.Global):
             shared.update(node.names)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             found.add(node.name)
             todo += node.body
         elif not isinstance(node, (ast.Lambda, *COMPREHENSION)):
-            todo += ast.iter_child_nodes(node)
+            for part in node._fields:
+                value = getattr(node, part, None)
+                if isinstance(value, list):
+                    todo += [one for one in value if isinstance(one, ast.AST)]
+                elif isinstance(value, (ast.expr, ast.stmt)):
+                    todo.append(value)
     return found - shared
 
 

@@ -252,7 +252,7 @@ def test_every_real_experiment_can_be_described():
         experiment = discovery.load_experiment(name)
         setting = Setting("quick", experiment.data, experiment.model, "tensorflow")
         described = fingerprint.describe(name, experiment, next(iter(experiment.arms)), setting)
-        assert f"experiments/{name}.py" in described["sources"]
+        assert f"experiments/{discovery.part_of(name)}/{name}.py" in described["sources"]
         assert {"lab/engines/fit.py", "lab/engines/fused.py", "lab/data/loading.py"} <= described[
             "sources"
         ].keys()
