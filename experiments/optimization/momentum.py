@@ -4,12 +4,14 @@ The lecture says (N0, N3): a velocity carries SGD through ravines and flat parts
 noise of mini-batches; take it by default.
 
 What goes wrong: both run at one learning rate. With momentum 0.9 a steady gradient moves the
-weights ten times as far, so that comparison is one of rates, and who wins it depends on which rate
-was taken. Theory and large studies expect little where the noise of small batches dominates and
-more where batches are large (Wang et al. 2024; Shallue et al. 2019). Therefore: each arm tries the
-same list of rates and takes its own best, by training loss where training is judged and by
-validation accuracy where test accuracy is; batches of 16 and of all examples; as many updates in
-every arm. The naive figure has both at the same rate.
+weights ten times as far, so that is a comparison of rates. Large studies expect little where the
+noise of small batches dominates (Wang 2024, Shallue 2019). Therefore: each arm takes its own best
+of the same rates, by training loss where training is judged, by validation accuracy where test
+accuracy is; batches of 16 and of all examples; as many updates in every arm.
+
+What we found (digits, quick, 10 seeds, 5 minutes on 2 cores): at one rate momentum gains 4.5 points
+of accuracy; with both tuned nothing is left (0.1 +- 0.3). The training loss it does lower, by x1.7
+at batch 16 and x86 with the full batch: it helps where there is little noise.
 
 Margins were written down before the seeds that count (0 to 9) ran; the scales were chosen on
 seeds from 100 up.

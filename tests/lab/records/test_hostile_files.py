@@ -304,7 +304,7 @@ def test_no_source_reads_what_could_be_code():
     )
     assert never.search("import pickle") and never.search("keras.models.load_model(path)")
     folders = [discovery.ROOT / name for name in ("lab", "callbacks", "models", "experiments")]
-    sources = [path for folder in folders for path in folder.glob("*.py")]
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
     assert len(sources) > 50
     for path in sources:
         code = ast.unparse(ast.parse(path.read_text("utf-8")))  # without comments
