@@ -51,6 +51,13 @@ class Project:
         self.results = folder / "results"
         self.experiment("toy", TOY)
 
+    def copy(self, folder: Path) -> "Project":
+        """The same, results included, in another folder."""
+        shutil.copytree(self.folder, folder)
+        other = object.__new__(Project)
+        other.folder, other.results = folder, folder / "results"
+        return other
+
     def experiment(self, name: str, source: str) -> None:
         (self.folder / "experiments" / f"{name}.py").write_text(source, "utf-8")
 
@@ -86,3 +93,18 @@ class Project:
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project whose toy has run; not to be changed."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def ran(finished, tmp_path):
+    """A copy of that project: to run the toy once more costs seconds."""
+    return finished.copy(tmp_path / "ran")

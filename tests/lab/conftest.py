@@ -16,3 +16,10 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "png", lambda figure: b"")
     toy_report.save(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def undrawn(results, monkeypatch):
+    """The same where no figure matters: they are most of the time of a report."""
+    monkeypatch.setattr(writing, "_pictures", lambda *_: [])
+    return results

@@ -45,16 +45,15 @@ def test_a_run_ends_in_rows_verdicts_report_and_figures(project):
     assert b"A1" in files["REPORT.md"]
 
 
-def test_a_second_run_does_nothing_and_changes_no_byte(project):
-    project.run()
-    before = project.files()
-    done = project.run()
+def test_a_second_run_does_nothing_and_changes_no_byte(ran):
+    before = ran.files()
+    done = ran.run()
     assert done.returncode == 0 and "Nothing to do" in done.stdout
-    assert project.files() == before
+    assert ran.files() == before
 
 
-def test_deleted_trials_alone_are_run_again_to_the_same_bytes(project):
-    project.run()
+def test_deleted_trials_alone_are_run_again_to_the_same_bytes(ran):
+    project = ran
     before = project.files()
     setting = project.results / "toy/smoke-digits-none-tensorflow"
     for trial in ("small/seed-0", "large/seed-0", "large/seed-2"):
@@ -69,8 +68,8 @@ def test_deleted_trials_alone_are_run_again_to_the_same_bytes(project):
     }
 
 
-def test_derived_files_can_be_deleted_and_rebuilt_to_the_same_bytes(project):
-    project.run()
+def test_derived_files_can_be_deleted_and_rebuilt_to_the_same_bytes(ran):
+    project = ran
     before = project.files()
     for name in before:
         if name.count("/") != 3 or name.startswith("figures"):
@@ -174,7 +173,7 @@ def test_a_bad_trial_is_told_with_its_log_and_the_others_finish(
     project, crime, says, verdict, rows
 ):
     project.experiment("bad", RAISES.format(crime=crime))
-    done = project.run("bad")
+    done = project.draws_nothing().run("bad")
     assert done.returncode == 1
     line = next(line for line in done.stdout.splitlines() if "bad, seed 1" in line)
     assert says in line
@@ -233,8 +232,8 @@ def test_an_experiment_is_found_in_whatever_folder_it_lies(project):
     assert (project.results / "moved.csv").is_file()
 
 
-def test_results_of_an_experiment_that_no_longer_imports_are_not_judged(project):
-    project.draws_nothing().run()
+def test_results_of_an_experiment_that_no_longer_imports_are_not_judged(ran):
+    project = ran.draws_nothing()
     project.experiment("toy", "import nowhere")
     done = project.lab("report")
     assert done.returncode == 0
@@ -255,15 +254,14 @@ def test_a_reader_who_has_seen_enough_is_no_error(project, words):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_list_shows_claims_and_their_last_verdicts(project):
+def test_list_shows_claims_and_their_last_verdicts(project, ran):
     assert "not run yet" in project.lab("list").stdout
-    project.run()
-    shown = project.lab("list").stdout
+    shown = ran.lab("list").stdout
     assert "toy" in shown and "A1" in shown and "supported (smoke on digits" in shown
 
 
-def test_dry_says_what_is_stale_and_why_and_runs_nothing(project):
-    project.run()
+def test_dry_says_what_is_stale_and_why_and_runs_nothing(ran):
+    project = ran.draws_nothing()
     before = project.files()
     source = (project.folder / "experiments/toy.py").read_text()
     project.experiment("toy", source.replace('{"shift": 1.0}', '{"shift": 2.0}'))
@@ -277,8 +275,8 @@ def test_dry_says_what_is_stale_and_why_and_runs_nothing(project):
     assert project.files() == before
 
 
-def test_a_touched_trial_is_named_and_run_again(project):
-    project.run()
+def test_a_touched_trial_is_named_and_run_again(ran):
+    project = ran.draws_nothing()
     path = project.results / "toy/smoke-digits-none-tensorflow/small/seed-1.csv"
     good = path.read_bytes()
     path.write_bytes(good.replace(b"score,", b"score,9"))
@@ -296,8 +294,8 @@ def test_a_report_without_results_says_how_to_get_some(project):
     assert "no results yet" in (project.results / "REPORT.md").read_text()
 
 
-def test_a_report_of_an_experiment_it_has_never_heard_of(project):
-    project.run()
+def test_a_report_of_an_experiment_it_has_never_heard_of(ran):
+    project = ran
     (project.folder / "experiments/toy.py").unlink()
     assert project.lab("report").returncode == 0
     text = (project.results / "REPORT.md").read_text()

@@ -1,10 +1,6 @@
 """Averages of the weights: budgets, schedules, controls, and a whole smoke run."""
 
 import inspect
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -16,10 +12,10 @@ from experiments.ensembles import polyak_averaging as polyak
 from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
 from lab.engines.training import train
-from lab.sweeps.trial import Trial, execute
-from tests.needs import assert_has_what_it_needs, measured_in
+from lab.records.verdicts import judge_all
+from lab.sweeps.trial import Trial
+from tests.carried_out import CarriedOut, assert_all_have_what_is_needed
 
-ROOT = Path(__file__).resolve().parents[3]
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 STEPS = 5 * 8
 
@@ -57,10 +53,9 @@ def measured(arm):
             measure(trial, data, chosen, naive)
 
         patch.setattr(polyak, "measure", spy)
-        t = trial(arm)
-        execute(t, polyak.EXPERIMENT.run)
+        kept.done = CarriedOut(trial(arm), polyak.run)
     kept.after = [values(run.model.variables) for run in [*kept.chosen.values(), kept.naive]]
-    kept.metrics = {metric: value for epoch, metric, value in t.rows if epoch is None}
+    kept.metrics = kept.done.metrics
     return kept
 
 
@@ -189,7 +184,7 @@ def test_everything_is_chosen_with_recomputed_statistics_on_validation_data(monk
     monkeypatch.setattr(polyak, "measure", lambda trial, data, chosen, naive: None)
     monkeypatch.setattr(polyak, "over_length", lambda trial, data, trained: None)
     t = trial("constant")
-    execute(t, polyak.EXPERIMENT.run)
+    CarriedOut(t, polyak.run)
     (data,) = t._data
     assert not data.test_was_read
     assert all(split is data.validation for _, split, _ in asked)
@@ -274,27 +269,17 @@ def test_a_long_horizon_is_not_poisoned_in_a_short_run(monkeypatch):
     assert trained()[0] > 0.5
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "lab", "experiment", "--name=polyak_averaging"]
-    done = subprocess.run(
-        [*command, "--scale=smoke", "--seeds=1", f"--results={folder}"],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-def test_every_claim_and_figure_has_what_it_needs(results):
-    measured = measured_in(results)
-    assert_has_what_it_needs(polyak.EXPERIMENT, measured)
+def test_every_claim_and_figure_has_what_it_needs(constant, plain):
+    done = {"constant": constant.done, "constant_plain": plain.done}
+    for arm in polyak.ARMS:
+        if arm not in done:
+            done[arm] = CarriedOut(trial(arm), polyak.run)
+    measured = assert_all_have_what_is_needed(polyak.EXPERIMENT, done)
     assert {arm for arm, *_ in measured.epochs} == set(polyak.ARMS)
     claims = polyak.EXPERIMENT.claims
-    assert all("naive" in claim.beside for claim in claims)
-    lines = (results / "verdicts.csv").read_text().splitlines()[1:]
-    assert len(lines) == len(claims) <= 8
-    assert all(",incomplete,1 of 2 seeds" in line for line in lines)
+    assert len(claims) <= 8 and all("naive" in claim.beside for claim in claims)
+    judged = judge_all("polyak_averaging", polyak.EXPERIMENT, measured)
+    assert len(judged) == len(claims)
+    for one in judged:
+        assert one.judgement.verdict == "incomplete"
+        assert one.judgement.reason.startswith("1 of 2 seeds")

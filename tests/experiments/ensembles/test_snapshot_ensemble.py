@@ -11,9 +11,8 @@ from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
 from lab.engines.ensembles import equivalent
 from lab.engines.predictions import probabilities, scores
-from lab.records.measured import Measured
-from lab.sweeps.trial import Trial, execute
-from tests.needs import assert_has_what_it_needs
+from lab.sweeps.trial import Trial
+from tests.carried_out import CarriedOut, assert_all_have_what_is_needed
 
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 ONE_BUDGET = ("single_cosine", "single_step", "no_cycle", "short_runs", "cyclic")
@@ -22,31 +21,16 @@ FIVE_BUDGETS = ("long_single", "independent", "repeated", "mixed")
 CYCLES = experiment.CYCLES
 
 
-class Ran:
-    """A trial that was run: its end-of-run metrics, and the rounds of `Fit`s it asked for."""
-
-    def __init__(self, arm, **scale):
-        spec = experiment.EXPERIMENT
-        spec = dataclasses.replace(spec, scales={"smoke": spec.scales["smoke"] | scale})
-        self.rounds = []
-        self.trial = Trial("snapshot_ensemble", spec, arm, 0, SETTING, load_model("mlp"))
-        execute(self.trial, self._spied)
-        self.metrics = {metric: value for epoch, metric, value in self.trial.rows if epoch is None}
-
-    def _spied(self, trial):
-        course, answer = experiment.run(trial), None
-        while True:
-            try:
-                fits = course.send(answer)
-            except StopIteration:
-                return
-            self.rounds.append(fits)
-            answer = yield fits
+def carry_out(arm, **scale):
+    spec = experiment.EXPERIMENT
+    spec = dataclasses.replace(spec, scales={"smoke": spec.scales["smoke"] | scale})
+    trial = Trial("snapshot_ensemble", spec, arm, 0, SETTING, load_model("mlp"))
+    return CarriedOut(trial, experiment.run)
 
 
 @pytest.fixture(scope="module")
 def ran():
-    return {arm: Ran(arm) for arm in experiment.ARMS}
+    return {arm: carry_out(arm) for arm in experiment.ARMS}
 
 
 def updates(fits):
@@ -54,10 +38,7 @@ def updates(fits):
 
 
 def test_every_claim_and_figure_has_what_it_needs(ran):
-    measured = Measured("snapshot_ensemble", SETTING)
-    for arm, one in ran.items():
-        measured.add(arm, 0, one.trial.rows, {})
-    assert_has_what_it_needs(experiment.EXPERIMENT, measured)
+    assert_all_have_what_is_needed(experiment.EXPERIMENT, ran)
     assert all("naive" in claim.beside for claim in experiment.CLAIMS)
 
 
@@ -90,7 +71,7 @@ def test_short_runs_of_full_length_fail_the_gate(ran, monkeypatch):
     one_run, single = experiment.one_run, ran["single_cosine"].metrics["steps"]
     assert failure(ran["short_runs"].metrics["steps"]) is None
     monkeypatch.setattr(experiment, "one_run", full)
-    assert "as many steps" in failure(Ran("short_runs", rates=(0.1,)).metrics["steps"])
+    assert "as many steps" in failure(carry_out("short_runs", rates=(0.1,)).metrics["steps"])
 
 
 def test_arms_share_weights_data_and_order(ran):
@@ -212,13 +193,13 @@ def test_nothing_is_chosen_on_test_data(ran, monkeypatch, arm):
     """Traps 8 and 11; with the control taken out, other test labels choose other models."""
     # On wrong labels the rate that learns nothing is better, or the worst setting.
     rates = {"rates": (0.1,) if arm == "repeated" else (1e-4, 0.1)}
-    honest = chosen(Ran(arm, **rates))
+    honest = chosen(carry_out(arm, **rates))
     monkeypatch.setattr(experiment, "trained", choosing_on_test)
-    careless = chosen(Ran(arm, **rates))
+    careless = chosen(carry_out(arm, **rates))
     with_wrong_test_labels(monkeypatch)
-    assert chosen(Ran(arm, **rates)) != careless
+    assert chosen(carry_out(arm, **rates)) != careless
     monkeypatch.setattr(experiment, "trained", trained)
-    assert chosen(Ran(arm, **rates)) == honest
+    assert chosen(carry_out(arm, **rates)) == honest
 
 
 def test_test_data_is_read_after_the_last_training(monkeypatch):
@@ -230,7 +211,7 @@ def test_test_data_is_read_after_the_last_training(monkeypatch):
 
     monkeypatch.setattr(experiment, "trained", peeking)
     with pytest.raises(RuntimeError, match=r"read `data\.test`"):
-        Ran("single_cosine")
+        carry_out("single_cosine")
 
 
 @pytest.mark.parametrize("arm", ["no_cycle", "short_runs"])
@@ -252,19 +233,19 @@ def test_every_member_has_batch_norm_statistics_of_its_own(monkeypatch, arm):
 
     train = Trial("snapshot_ensemble", experiment.EXPERIMENT, arm, 0, SETTING).data().train
     monkeypatch.setattr(predictions, "probabilities", watched)
-    Ran(arm)
+    carry_out(arm)
     assert off and max(off) < 1e-5
     off.clear()
     monkeypatch.setattr(callbacks, "recalibrate_batchnorm", lambda model, x: None)
-    Ran(arm)
+    carry_out(arm)
     assert min(off) > 1e-2
 
 
 def test_a_rate_that_diverges_is_not_chosen():
     for arm in ("no_cycle", "short_runs"):
-        metrics = Ran(arm, rates=(0.03, 1e12)).metrics
+        metrics = carry_out(arm, rates=(0.03, 1e12)).metrics
         assert metrics["learning_rate"] == pytest.approx(0.03)
 
 
 def test_a_trial_gives_the_same_rows_again(ran):
-    assert Ran("no_cycle").trial.rows == ran["no_cycle"].trial.rows
+    assert carry_out("no_cycle").trial.rows == ran["no_cycle"].trial.rows

@@ -7,45 +7,25 @@ import pytest
 from experiments.optimization import momentum
 from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
-from lab.records.measured import Measured
-from lab.sweeps.trial import Trial, execute
-from tests.needs import assert_has_what_it_needs
+from lab.sweeps.trial import Trial
+from tests.carried_out import CarriedOut, assert_all_have_what_is_needed
 
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 RATES = momentum.SCALES["smoke"]["rates"]
 
 
-class Done:
-    """A trial that was carried out: its rows, and what it asked for."""
-
-    def __init__(self, arm):
-        self.fits = []
-        trial = Trial("momentum", momentum.EXPERIMENT, arm, 0, SETTING, load_model("mlp"))
-        execute(trial, self._watched)
-        self.rows = trial.rows
-        self.metrics = {metric: value for epoch, metric, value in trial.rows if epoch is None}
-
-    def _watched(self, trial):
-        course, answer = momentum.run(trial), None
-        while True:
-            try:
-                asked = course.send(answer)
-            except StopIteration:
-                return
-            self.fits += asked
-            answer = yield asked
+def done_by(arm):
+    trial = Trial("momentum", momentum.EXPERIMENT, arm, 0, SETTING, load_model("mlp"))
+    return CarriedOut(trial, momentum.run)
 
 
 @pytest.fixture(scope="module")
 def done():
-    return {arm: Done(arm) for arm in momentum.ARMS}
+    return {arm: done_by(arm) for arm in momentum.ARMS}
 
 
 def test_every_claim_and_figure_has_what_it_needs(done):
-    measured = Measured("momentum", SETTING)
-    for arm, one in done.items():
-        measured.add(arm, 0, one.rows, {})
-    assert_has_what_it_needs(momentum.EXPERIMENT, measured)
+    assert_all_have_what_is_needed(momentum.EXPERIMENT, done)
 
 
 def test_all_arms_make_as_many_updates_at_the_same_rates(done):
@@ -111,7 +91,6 @@ def test_a_rate_that_diverges_counts_as_the_worst():
         title="", source="", arms=momentum.ARMS, scales=scales, claims=[], run=momentum.run
     )
     trial = Trial("momentum", experiment, "sgd_16", 0, SETTING, load_model("mlp"))
-    execute(trial, momentum.run)
-    metrics = {metric: value for epoch, metric, value in trial.rows if epoch is None}
+    metrics = CarriedOut(trial, momentum.run).metrics
     assert metrics["train_loss@1e+20"] == momentum.WORST
     assert metrics["learning_rate"] < 1 and metrics["train_loss"] < 3

@@ -1,10 +1,6 @@
 """Batch norm as a regularizer: what the arms share, the controls and what happens without them."""
 
 import dataclasses
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +10,9 @@ from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
 from lab.engines import matched
 from lab.engines.tune import Tuned
-from lab.sweeps.trial import Trial, execute
-from tests.needs import assert_has_what_it_needs, measured_in
+from lab.sweeps.trial import Trial
+from tests.carried_out import CarriedOut, assert_all_have_what_is_needed
 
-ROOT = Path(__file__).resolve().parents[3]
 SETTING = Setting("smoke", "digits", "mlp", "tensorflow")
 SMOKE = experiment.SCALES["smoke"]
 
@@ -28,22 +23,12 @@ def trial(arm, **scale):
 
 
 def drive(arm, **scale):
-    """Run a trial; returns its metrics, every `Fit` it asked for, and what these started from."""
-    t, fits, starts = trial(arm, **scale), [], []
+    return CarriedOut(trial(arm, **scale), lambda trial: experiment.run(trial))
 
-    def watched(t):
-        course, answer = experiment.run(t), None
-        while True:
-            try:
-                asked = course.send(answer)
-            except StopIteration:
-                return
-            fits.extend(asked if isinstance(asked, list) else [asked])
-            starts.extend([fit.model.get_weights() for fit in fits[len(starts) :]])
-            answer = yield asked
 
-    execute(t, watched)
-    return {metric: value for epoch, metric, value in t.rows if epoch is None}, fits, starts
+@pytest.fixture(scope="module")
+def done():
+    return {arm: drive(arm) for arm in experiment.ARMS}
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +76,16 @@ def test_the_ghost_batch_varies_inside_of_one_sgd_batch(fits):
     assert experiment.GHOSTS["batch"] == 128 and layers(fits["batch"], "BatchNormalization")
 
 
-def test_every_arm_costs_the_same():
+def test_every_claim_and_figure_has_what_it_needs(done):
+    measured = assert_all_have_what_is_needed(experiment.EXPERIMENT, done)
+    assert {arm for arm, *_ in measured.epochs} == set(experiment.ARMS)
+
+
+def test_every_arm_costs_the_same(done):
     """Trap 5: as many trainings, each of as many steps."""
-    costs = set()
-    for arm in ("none", "frozen", "ghost_8", "batch_dropout"):
-        _, fits, _ = drive(arm)
-        costs.add(tuple((fit.epochs, fit.batch_size, fit.size) for fit in fits))
+    costs = {
+        tuple((fit.epochs, fit.batch_size, fit.size) for fit in one.fits) for one in done.values()
+    }
     assert costs == {((8, 128, 256),) * (len(SMOKE["rates"]) + 1)}
 
 
@@ -107,8 +96,8 @@ def test_trap_9_every_arm_is_measured_at_a_rate_of_its_own(monkeypatch):
         return same and rows["train_loss"] < 0.5 * rows["naive_train_loss"]
 
     scale = {"rates": (0.1, 1e-6, 1e-7), "naive_rate": 1e-6}
-    rows, fits, _ = drive("none", **scale)
-    assert tuned(rows, fits) and rows["tuned_at_edge"] == 1
+    one = drive("none", **scale)
+    assert tuned(one.metrics, one.fits) and one.metrics["tuned_at_edge"] == 1
 
     def untuned(make_fit, rates, validation, score):
         made = [make_fit(rate) for rate in rates]
@@ -117,8 +106,8 @@ def test_trap_9_every_arm_is_measured_at_a_rate_of_its_own(monkeypatch):
         return Tuned(rates[middle], made[middle], histories[middle], False, [], made)
 
     monkeypatch.setattr(experiment, "tune", untuned)
-    rows, fits, _ = drive("none", **scale)
-    assert not tuned(rows, fits)
+    one = drive("none", **scale)
+    assert not tuned(one.metrics, one.fits)
 
 
 def test_an_undertrained_rate_is_never_chosen(monkeypatch):
@@ -131,11 +120,12 @@ def test_an_undertrained_rate_is_never_chosen(monkeypatch):
 
     monkeypatch.setattr(matched, "evaluate", contrary)
     rates = (1e-6, 0.1, 0.3)
-    assert drive("none", rates=rates)[0]["learning_rate"] > 1e-6
-    assert drive("none", rates=rates, target=100.0)[0]["learning_rate"] == 1e-6  # all are eligible
+    assert drive("none", rates=rates).metrics["learning_rate"] > 1e-6
+    eligible = drive("none", rates=rates, target=100.0)  # all of them
+    assert eligible.metrics["learning_rate"] == 1e-6
 
 
-def test_trap_2_statistics_belong_to_the_weights_that_are_chosen_and_measured(monkeypatch):
+def test_trap_2_statistics_belong_to_the_weights_that_are_chosen_and_measured(done, monkeypatch):
     def fresh(fit):
         """Whether the first statistics are the moments of what the layer gets from all of x."""
         seen = fit.data[0].reshape(len(fit.data[0]), -1) @ np.asarray(fit.model.layers[2].kernel)
@@ -144,30 +134,30 @@ def test_trap_2_statistics_belong_to_the_weights_that_are_chosen_and_measured(mo
             layer.moving_variance, seen.var(0), rtol=1e-3, atol=1e-4
         )
 
-    rows, fits, _ = drive("batch")
-    assert all(map(fresh, fits))
+    assert all(map(fresh, done["batch"].fits))
     monkeypatch.setattr(experiment, "recalibration", lambda *_: lambda model: None)
-    stale, fits, _ = drive("batch")
-    assert not any(map(fresh, fits))
-    assert abs(stale["train_loss"] - rows["train_loss"]) > 0.01
+    stale = drive("batch")
+    assert not any(map(fresh, stale.fits))
+    losses = [one.metrics["train_loss"] for one in (stale, done["batch"])]
+    assert abs(losses[0] - losses[1]) > 0.01
 
 
-def test_frozen_statistics_stay_those_of_the_initial_weights(monkeypatch):
-    def frozen(fits, starts):
+def test_frozen_statistics_stay_those_of_the_initial_weights(done, monkeypatch):
+    def frozen(one):
         kept = [
             np.array_equal(before, after)
-            for fit, start in zip(fits, starts, strict=True)
+            for fit, start in zip(one.fits, one.starts, strict=True)
             for before, after, variable in zip(
                 start, fit.model.get_weights(), fit.model.weights, strict=True
             )
             if variable.name.startswith("moving")
         ]
-        return len(kept) == 4 * len(fits) and all(kept)
+        return len(kept) == 4 * len(one.fits) and all(kept)
 
-    _, fits, starts = drive("frozen")
-    assert frozen(fits, starts)
-    first, x = fits[0], fits[0].data[0]
-    seen = x.reshape(len(x), -1) @ starts[0][0]
+    assert frozen(done["frozen"])
+    first = done["frozen"].fits[0]
+    x = first.data[0]
+    seen = x.reshape(len(x), -1) @ done["frozen"].starts[0][0]
     layer = layers(first, "FrozenBatchNormalization")[0]
     assert np.allclose(layer.moving_mean, seen.mean(0), atol=1e-4)
 
@@ -177,8 +167,7 @@ def test_frozen_statistics_stay_those_of_the_initial_weights(monkeypatch):
         return lambda model: recalibrate_batchnorm(model, data.train.x)
 
     monkeypatch.setattr(experiment, "recalibration", always)
-    _, fits, starts = drive("frozen")
-    assert not frozen(fits, starts)
+    assert not frozen(drive("frozen"))
 
 
 def test_trap_11_the_engine_refuses_a_rate_chosen_with_the_test_data_in_view(monkeypatch):
@@ -188,29 +177,28 @@ def test_trap_11_the_engine_refuses_a_rate_chosen_with_the_test_data_in_view(mon
         recalibrate = sound(t, data)
         return lambda model: (recalibrate(model), data.test)
 
-    drive("batch")
     monkeypatch.setattr(experiment, "recalibration", peeking)
     with pytest.raises(RuntimeError, match="after it has read"):
         drive("batch")
 
 
-def test_what_is_measured_is_the_chosen_training_undisturbed():
+def test_what_is_measured_is_the_chosen_training_undisturbed(done):
     from lab import evaluate, train
 
-    rows, fits, starts = drive("batch_dropout")
+    rows, fits = done["batch_dropout"].metrics, done["batch_dropout"].fits
     t = trial("batch_dropout")
     data = t.data()
     alone = experiment.fit(t, data, rows["learning_rate"])
-    assert all(map(np.array_equal, alone.model.get_weights(), starts[-1]))
+    assert all(map(np.array_equal, alone.model.get_weights(), done["batch_dropout"].starts[-1]))
     alone.seed = fits[SMOKE["rates"].index(rows["learning_rate"])].seed
     train(alone)  # without keeping the weights of every epoch
     experiment.recalibration(t, data)(alone.model)
     assert evaluate(alone.model, data.train)["loss"] == pytest.approx(rows["train_loss"], rel=1e-4)
 
 
-def test_gaps_are_compared_where_the_training_loss_is_the_target():
+def test_gaps_are_compared_where_the_training_loss_is_the_target(done):
     """Trap 9: the end of a training is further on. `lab.matched` has tests of its own."""
-    rows, _, _ = drive("batch")
+    rows = done["batch"].metrics
     assert rows["reached"] == 1 and rows["train_loss"] < 0.9 * SMOKE["target"]
     assert rows["matched_train_loss"] == pytest.approx(SMOKE["target"])
     assert rows["matched_accuracy_gap"] != rows["accuracy_gap"]
@@ -218,7 +206,7 @@ def test_gaps_are_compared_where_the_training_loss_is_the_target():
 
 
 def test_a_target_that_was_not_reached_is_told():
-    rows, _, _ = drive("none", rates=(1e-6,), naive_rate=1e-6)
+    rows = drive("none", rates=(1e-6,), naive_rate=1e-6).metrics
     assert rows["reached"] == 0 and rows["matched_train_loss"] == rows["train_loss"] > 1
     gates = experiment.CLAIMS[0].gates
     values = {(arm, "reached"): float(arm == "batch") for arm in ("none", "batch")}
@@ -245,18 +233,3 @@ def test_the_interaction_is_what_dropout_gains_without_minus_with():
     assert contrast.value(values) == pytest.approx(0.04)
     beside = experiment.CLAIMS[-1].beside["gain of dropout with"]
     assert beside.value(values) == pytest.approx(-0.01)
-
-
-def test_the_smoke_scale_has_all_that_claims_and_figures_need(tmp_path):
-    command = [sys.executable, "-m", "lab", "experiment", "--name=batchnorm_regularizer"]
-    done = subprocess.run(
-        [*command, "--scale=smoke", "--seeds=1", "--jobs=1", f"--results={tmp_path}"],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    measured = measured_in(tmp_path)
-    assert_has_what_it_needs(experiment.EXPERIMENT, measured)
-    assert {arm for arm, *_ in measured.epochs} == set(experiment.ARMS)

@@ -11,9 +11,8 @@ from experiments.transfer import transfer_grid
 from lab.claims.discovery import load_model
 from lab.claims.vocabulary import Setting
 from lab.data import loading as lab_data
-from lab.records.measured import Measured
-from lab.sweeps.trial import Trial, execute
-from tests.needs import assert_has_what_it_needs
+from lab.sweeps.trial import Trial
+from tests.carried_out import CarriedOut, assert_all_have_what_is_needed
 
 METHODS, CELLS, ARMS = transfer_grid.METHODS, transfer_grid.CELLS, transfer_grid.ARMS
 RATIOS = transfer_grid.SCALES["smoke"]["ratios"]
@@ -31,32 +30,20 @@ def trial(arm, seed=0, experiment=transfer_grid.EXPERIMENT, build=None, data="di
     return Trial("transfer_grid", experiment, arm, seed, setting, build)
 
 
-class Done:
-    """A trial that was carried out: its rows, what it asked for, and the weights that went in."""
-
-    def __init__(self, arm, **options):
-        self.trial = trial(arm, **options)
-        self.rounds, self.before = [], []
-        execute(self.trial, self._watched)
-        self.metrics = {metric: value for _, metric, value in self.trial.rows}
-        self.fit, self.start = self.rounds[-1][0], self.before[-1]
-
-    def _watched(self, trial):
-        course, answer = transfer_grid.run(trial), None
-        while True:
-            try:
-                asked = course.send(answer)
-            except StopIteration:
-                return
-            if isinstance(asked, list):  # the source is asked for alone, or taken over
-                self.rounds.append(asked)
-                self.before.append(asked[0].model.get_weights())
-            answer = yield asked
+def carry_out(arm, **options):
+    return CarriedOut(trial(arm, **options), transfer_grid.run)
 
 
 @pytest.fixture(scope="module")
 def done():
-    return {arm: Done(arm) for arm in ARMS}
+    return {arm: carry_out(arm) for arm in ARMS}
+
+
+def last(one):
+    """The target's last training at the first rate, and the weights that went into it."""
+    first = len(one.fits) - len(one.rounds[-1])
+    assert one.fits[first] is one.rounds[-1][0]
+    return one.fits[first], one.starts[first]
 
 
 def updates(fit):
@@ -76,10 +63,7 @@ def none_kept():
 
 
 def test_every_claim_and_figure_has_what_it_needs(done):
-    measured = Measured("transfer_grid", Setting("smoke", "digits", "mlp", "tensorflow"))
-    for arm, one in done.items():
-        measured.add(arm, 0, one.trial.rows, {})
-    assert_has_what_it_needs(transfer_grid.EXPERIMENT, measured)
+    assert_all_have_what_is_needed(transfer_grid.EXPERIMENT, done)
     for lines in transfer_grid.FIGURES[-1].panels.values():
         for _, arm, name in lines:
             assert {f"{name}@{ratio:g}" for ratio in RATIOS} <= set(done[arm].metrics)
@@ -127,7 +111,7 @@ def test_all_arms_of_a_seed_see_the_same_batches(done):
 
 
 def test_little_data_is_repeated_to_the_size_of_much(done):
-    little, much = (done[f"similar_{size}_full"].fit for size in ("little", "much"))
+    little, much = (last(done[f"similar_{size}_full"])[0] for size in ("little", "much"))
     assert little.size == much.size == 50
     _, counts = np.unique(little.data[0].reshape(50, -1), axis=0, return_counts=True)
     assert counts.tolist() == [2] * 25
@@ -138,8 +122,9 @@ def test_arms_train_what_they_say(done):
     changed = {}
     for method in METHODS:
         one = done[f"similar_much_{method}"]
-        after = one.fit.model.get_weights()
-        changed[method] = [(a != b).any() for a, b in zip(one.start, after, strict=True)]
+        fit, start = last(one)
+        after = fit.model.get_weights()
+        changed[method] = [(a != b).any() for a, b in zip(start, after, strict=True)]
     whole = [True] * 6
     assert changed["full"] == changed["lp_ft"] == changed["scratch"] == whole
     assert changed["last2"] == [False] * 2 + [True] * 4
@@ -148,7 +133,7 @@ def test_arms_train_what_they_say(done):
 
 
 def test_what_arms_start_from(done):
-    starts = {method: done[f"similar_much_{method}"].start for method in METHODS}
+    starts = {method: last(done[f"similar_much_{method}"])[1] for method in METHODS}
     scratch, full = starts["scratch"], starts["full"]
     for a, b in zip(full, starts["last2"], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -177,32 +162,32 @@ def test_probes_see_the_features_of_their_layer(done):
     seen = {"top": "random_features", "pretrained top": "probe_top", "early": "probe_early"}
     bodies = {"random_features": "scratch"}
     for method in seen.values():
-        weights = done[f"different_little_{bodies.get(method, 'full')}"].start
+        weights = last(done[f"different_little_{bodies.get(method, 'full')}"])[1]
         expected = target.train.x.reshape(25, -1)
         for kernel, bias in [weights[:2], weights[2:4]][: 1 if method == "probe_early" else 2]:
             expected = np.maximum(expected @ kernel + bias, 0)
-        x, y = done[f"different_little_{method}"].fit.data
+        x, y = last(done[f"different_little_{method}"])[0].data
         np.testing.assert_allclose(x[:25], expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(y[:25], target.train.y)
 
 
 def test_the_last_two_layers_of_a_convolutional_network():
-    done = Done("different_little_last2", build=load_model("convnet"))
-    after = done.fit.model.get_weights()
-    changed = [(a != b).any() for a, b in zip(done.start, after, strict=True)]
+    fit, start = last(carry_out("different_little_last2", build=load_model("convnet")))
+    after = fit.model.get_weights()
+    changed = [(a != b).any() for a, b in zip(start, after, strict=True)]
     assert changed == [False] * (len(after) - 4) + [True] * 4
 
 
 def rows_of_second_arm():
     """Rows of an arm that follows another of its seed in one process."""
-    Done("similar_little_probe_top")
-    return Done("similar_little_full").trial.rows
+    carry_out("similar_little_probe_top")
+    return carry_out("similar_little_full").trial.rows
 
 
 def test_rows_do_not_depend_on_who_pretrained(none_kept, monkeypatch):
     taken_over = rows_of_second_arm()
     forget_pretrainings()
-    assert Done("similar_little_full").trial.rows == taken_over
+    assert carry_out("similar_little_full").trial.rows == taken_over
 
     # The control taken out: a pretraining that depends on the arm is noticed.
     usual = transfer_grid.pretraining
@@ -216,7 +201,7 @@ def test_rows_do_not_depend_on_who_pretrained(none_kept, monkeypatch):
     forget_pretrainings()
     taken_over = rows_of_second_arm()
     forget_pretrainings()
-    assert Done("similar_little_full").trial.rows != taken_over
+    assert carry_out("similar_little_full").trial.rows != taken_over
 
 
 def test_seeds_draw_the_subset_and_methods_share_it():
@@ -258,14 +243,14 @@ def test_test_data_chooses_nothing(done, method, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(lab_data, "load", lambda *a, **k: spoiled("_test", *a, **k))
-        other = Done(arm)
+        other = carry_out(arm)
     assert choices(other) == choices(done[arm])
     assert other.metrics["test_accuracy"] != done[arm].metrics["test_accuracy"]
 
     # The control taken out: choosing on what was spoiled is noticed.
     with monkeypatch.context() as patch:
         patch.setattr(lab_data, "load", lambda *a, **k: spoiled("validation", *a, **k))
-        assert choices(Done(arm)) != choices(done[arm])
+        assert choices(carry_out(arm)) != choices(done[arm])
 
 
 @pytest.mark.parametrize("arm", ["similar_little_probe_top", "different_little_lp_ft"])
@@ -285,11 +270,11 @@ def test_reading_the_target_s_test_data_before_a_training_is_refused(arm, monkey
 
     original = transfer_grid.tasks
     monkeypatch.setattr(transfer_grid, "tasks", tasks)
-    Done(arm)
+    carry_out(arm)
     assert read[-1].test_was_read
     monkeypatch.setattr(callbacks, "recalibrate_batchnorm", early)
     with pytest.raises(RuntimeError, match=r"data\.test"):
-        Done(arm)
+        carry_out(arm)
 
 
 @pytest.mark.parametrize("method", ["full", "last2", "scratch"])
@@ -298,8 +283,8 @@ def test_batchnorm_statistics_are_those_of_the_target_when_measured(method, none
     usual = callbacks.recalibrate_batchnorm
 
     def difference():
-        one = Done(f"different_little_{method}", build=batchnorm_mlp)
-        model = one.fit.model
+        one = carry_out(f"different_little_{method}", build=batchnorm_mlp)
+        model = last(one)[0].model
         before = model.get_weights()
         usual(model, transfer_grid.tasks(one.trial)[1].train.x)
         after = model.get_weights()
@@ -315,7 +300,7 @@ def test_a_class_missing_from_the_little_data_is_said(target):
     scales = {"smoke": transfer_grid.SCALES["smoke"] | {"little": 1}}
     experiment = dataclasses.replace(transfer_grid.EXPERIMENT, scales=scales)
     with pytest.raises(ValueError, match=r"every one of \d classes.*train_size=1"):
-        Done(f"{target}_little_full", experiment=experiment)
+        carry_out(f"{target}_little_full", experiment=experiment)
 
 
 @pytest.mark.parametrize(

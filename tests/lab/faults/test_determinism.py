@@ -59,7 +59,7 @@ def words(results, jobs):
 
 @pytest.mark.parametrize(("source", "trials"), EXPERIMENTS)
 def test_workers_order_and_interruptions_do_not_matter(project, source, trials):
-    project.experiment("same", source)
+    project.draws_nothing().experiment("same", source)
     assert project.lab(*words("one", 1), timeout=300).returncode == 0
     expected = tables(project, "one")
     assert len(expected) > trials

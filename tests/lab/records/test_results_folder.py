@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,11 +131,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def moved(finished, tmp_path):
     """A copy of it in a folder of another name."""
-    shutil.copytree(finished.folder, tmp_path / "renamed")
-    project = object.__new__(Project)
-    project.folder = tmp_path / "renamed"
-    project.results = project.folder / "results"
-    return project
+    return finished.copy(tmp_path / "renamed")
 
 
 def test_a_renamed_or_copied_folder_works_as_before(finished, moved):

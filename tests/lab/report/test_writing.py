@@ -17,34 +17,34 @@ def read(path):
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def test_tables_are_what_the_design_says(results):
-    assert writing.write(results)
-    header = (results / "verdicts.csv").read_text().splitlines()[0]
+def test_tables_are_what_the_design_says(undrawn):
+    assert writing.write(undrawn)
+    header = (undrawn / "verdicts.csv").read_text().splitlines()[0]
     assert header == (
         "experiment,claim,scale,data,model,backend,metric,n,effect,low,high,p,margin,verdict,reason"
     )
-    rows = {row["claim"]: row for row in read(results / "verdicts.csv")}
+    rows = {row["claim"]: row for row in read(undrawn / "verdicts.csv")}
     assert [rows[c]["verdict"] for c in "ABC"] == ["supported", "supported", "incomplete"]
     assert rows["C"]["effect"] == ""
-    (naive,) = read(results / "comparisons.csv")
+    (naive,) = read(undrawn / "comparisons.csv")
     assert naive["comparison"] == "naive" and float(naive["effect"]) == pytest.approx(2, abs=0.2)
-    assert len(read(results / "toy.csv")) == 8 * 7
+    assert len(read(undrawn / "toy.csv")) == 8 * 7
 
 
-def test_a_current_report_is_left_alone_and_a_changed_trial_renews_it(results):
-    assert writing.write(results)
-    assert not writing.write(results)
-    (results / "verdicts.csv").unlink()
-    assert writing.write(results)
+def test_a_current_report_is_left_alone_and_a_changed_trial_renews_it(undrawn):
+    assert writing.write(undrawn)
+    assert not writing.write(undrawn)
+    (undrawn / "verdicts.csv").unlink()
+    assert writing.write(undrawn)
     key = store.Key("toy", SETTING, "small", 0)
-    manifest, rows = store.read(results, key)
-    store.save(results, key, [(None, "m", 9.0), *rows[1:]], manifest)
-    assert writing.write(results)
+    manifest, rows = store.read(undrawn, key)
+    store.save(undrawn, key, [(None, "m", 9.0), *rows[1:]], manifest)
+    assert writing.write(undrawn)
 
 
-def test_nothing_from_files_is_live_in_markdown(results):
-    writing.write(results)
-    text = (results / "REPORT.md").read_text()
+def test_nothing_from_files_is_live_in_markdown(undrawn):
+    writing.write(undrawn)
+    text = (undrawn / "REPORT.md").read_text()
     assert "<script>" not in text and "&lt;script&gt;" in text
     ledger_rows = [line for line in text.splitlines() if line.startswith("| A &lt;")]
     assert ledger_rows and all(line.count("|") == 11 for line in ledger_rows)
@@ -67,21 +67,21 @@ def test_figures_are_well_formed_and_the_same_on_any_day(results):
     assert {path: path.read_bytes() for path in drawn} == before
 
 
-def test_a_broken_trial_is_named_and_left_out(results):
-    path = results / "toy" / SETTING.folder / "large/seed-2.csv"
+def test_a_broken_trial_is_named_and_left_out(undrawn):
+    path = undrawn / "toy" / SETTING.folder / "large/seed-2.csv"
     path.write_bytes(path.read_bytes()[:-20])
-    writing.write(results)
-    text = (results / "REPORT.md").read_text()
+    writing.write(undrawn)
+    text = (undrawn / "REPORT.md").read_text()
     assert "large/seed-2.csv" in text and "Left out" in text
-    verdicts = {row["claim"]: row["verdict"] for row in read(results / "verdicts.csv")}
+    verdicts = {row["claim"]: row["verdict"] for row in read(undrawn / "verdicts.csv")}
     assert verdicts["A"] == "incomplete"
-    assert len(read(results / "toy.csv")) == 7 * 7
+    assert len(read(undrawn / "toy.csv")) == 7 * 7
 
 
-def test_the_terminal_table_says_the_same(results, capsys, monkeypatch):
+def test_the_terminal_table_says_the_same(undrawn, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    writing.write(results)
-    terminal.show(results, "toy", EXPERIMENT, SETTING)
+    writing.write(undrawn)
+    terminal.show(undrawn, "toy", EXPERIMENT, SETTING)
     shown = capsys.readouterr().out
     for text in ("✔ supported", "… incomplete", "naive", "toy.csv", "literature"):
         assert text in shown
