@@ -75,7 +75,7 @@ class Sources:
             told = [code.text]
             for name, to in code.reads:
                 if isinstance(to, tuple):
-                    todo += [to, (to[0], ACTS)]
+                    todo.append(to)
                     to = _digest(self._code(to).text)
                 told.append(f"{name} = {to}")
             todo += code.loads

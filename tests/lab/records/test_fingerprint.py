@@ -108,6 +108,8 @@ def test_sources_follow_names_through_packages_and_functions(sources):
         {"callbacks__extra": ("y = 1", "y = 2")},
         {"callbacks__extra": ("y = 1", "y = 1\nprint(y)")},  # it acts when it is imported
         {"callbacks__extra": ("y = 1", "y = 1\nfor y in range(3): pass")},
+        {"lab__others": ("def train(x): return x", "def train(x): return x\nprint(1)")},
+        {"callbacks__unused": ("x = 1", "x = 1\nprint(x)")},  # a package imports it
         {"callbacks__probing": ("probe = deep", "probe = deep\nprobe += 1")},
         {"models__net": ("return 1", "return 2")},
         {"lab__fit": ("numpy as np", "scipy as np")},
