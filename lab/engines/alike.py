@@ -26,42 +26,16 @@ FLAGS = ("_trainable", "_autocast", "_overwrite_with_gradient", "_aggregation", 
 # What the classes of Keras keep for themselves and never read in a step. A step of a user's own
 # that reads it (a layer's path, say) finds in it nothing but names that are not of its own making.
 UNREAD = frozenset(
-    [
-        "_auto_config",
-        "_build_shapes_dict",
-        "_inbound_nodes",
-        "_outbound_nodes",
-        "_parent_path",
-        "_path",
-        "_tracked",
-        "_tracker",
-        "_called",
-        "_call_signature",
-        "call_signature_parameters",
-        "_saved_model_inputs_spec",
-        "_saved_model_arg_spec",
-        "_loss_ids",
-        "build",
-        "quantize",
-        "_compile_config",
-        "_compiled_trainable_state",
-        "train_function",
-        "test_function",
-        "predict_function",
-        "history",
-        "stop_training",
-        "stop_evaluating",
-        "stop_predicting",
-        "_eval_epoch_iterator",
-        "_operations_by_depth",
-        "_nodes",
-        "_distribution_strategy",
-        "_exclude_from_weight_decay_cache",
-        "_initial_epoch",
-        "_jax_state",
-        "_jax_state_synced",
-        "_lab_traces",
-    ]
+    """
+    _auto_config _build_shapes_dict _inbound_nodes _outbound_nodes _parent_path _path
+    _tracked _tracker _called _call_signature call_signature_parameters
+    _saved_model_inputs_spec _saved_model_arg_spec _loss_ids build quantize
+    _compile_config _compiled_trainable_state train_function test_function
+    predict_function history stop_training stop_evaluating stop_predicting
+    _eval_epoch_iterator _operations_by_depth _nodes _distribution_strategy
+    _exclude_from_weight_decay_cache _initial_epoch _jax_state _jax_state_synced
+    _lab_traces
+    """.split()  # noqa: SIM905
 )
 _TRACKING = ("keras.src.utils.tracking", "tensorflow.python.trackable.data_structures")
 UNREAD_OF_SEEDS = frozenset(("seed", "_initial_seed", "name"))
@@ -196,7 +170,7 @@ class _Walk:
         numbers = schedules.free(thing) if thing is self.schedule else ()
         if isinstance(thing, (self.keras.Operation, self.keras.optimizers.Optimizer)):
             name = state.get("name")
-            if _counts_up(thing, name) and name not in self.shown:
+            if isinstance(name, str) and _counts_up(thing, name) and name not in self.shown:
                 state = {**state, "name": self.names.get(name, ("counted",))}
         parts = [(n, "free" if n in numbers else self(state[n])) for n in held]
         return ("object", self(kind), *parts, *_contents(self, thing))

@@ -11,69 +11,31 @@ import types
 from typing import Any
 
 TRUSTED = frozenset(
-    [
-        "keras",
-        "tensorflow",
-        "jax",
-        "jaxlib",
-        "numpy",
-        "ml_dtypes",
-        "optree",
-        "scipy",
-        "builtins",
-        "math",
-        "functools",
-        "itertools",
-        "operator",
-        "collections",
-        "_collections",
-        "_collections_abc",
-        "_operator",
-        "_functools",
-        "typing",
-        "abc",
-        "re",
-        "inspect",
-        "enum",
-        "dataclasses",
-        "contextlib",
-        "warnings",
-        "numbers",
-        "types",
-        "copy",
-        "copyreg",
-        "string",
-    ]
+    """
+    keras tensorflow jax jaxlib numpy ml_dtypes optree scipy builtins math functools
+    itertools operator collections _collections _collections_abc _operator _functools
+    typing abc re inspect enum dataclasses contextlib warnings numbers types copy copyreg
+    string
+    """.split()  # noqa: SIM905
 )
 # What these find depends on more than their code shows.
 OPAQUE = frozenset(
-    ["globals", "locals", "eval", "exec", "open", "input", "__import__", "compile", "breakpoint"]
+    """
+    globals locals eval exec open input __import__ compile breakpoint
+    """.split()  # noqa: SIM905
 )
-BY_NAME = frozenset(["getattr", "vars", "__dict__", "dir"])
+BY_NAME = frozenset(
+    """
+    getattr vars __dict__ dir
+    """.split()  # noqa: SIM905
+)
 UNSEEN = frozenset(
-    [
-        "__dict__",
-        "__weakref__",
-        "__doc__",
-        "__module__",
-        "__annotations__",
-        "__firstlineno__",
-        "__qualname__",
-        "__static_attributes__",
-        "__parameters__",
-        "__orig_bases__",
-        "__abstractmethods__",
-        "_abc_impl",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__match_args__",
-        "__slots__",
-        "_keras_api_export_path",
-        "_keras_api_export_symbol_id",
-        "_tf_api_names",
-        "_tf_api_names_v1",
-    ]
+    """
+    __dict__ __weakref__ __doc__ __module__ __annotations__ __firstlineno__ __qualname__
+    __static_attributes__ __parameters__ __orig_bases__ __abstractmethods__ _abc_impl
+    __annotate__ __annotate_func__ __annotations_cache__ __match_args__ __slots__
+    _keras_api_export_path _keras_api_export_symbol_id _tf_api_names _tf_api_names_v1
+    """.split()  # noqa: SIM905
 )
 
 
@@ -136,7 +98,7 @@ def _globals(walk, function):
     names, imported = _mentioned(function.__code__)
     if OPAQUE & names - function.__globals__.keys():
         raise Unlike(f"its code calls {', '.join(OPAQUE & names)}")
-    parts = []
+    parts: list = []
     for name in sorted(names & function.__globals__.keys()):
         parts.append((name, walk(function.__globals__[name], names)))
     for name in sorted(imported):
@@ -163,7 +125,7 @@ def _mentioned(code) -> tuple[frozenset, frozenset]:
 
 def of_class(walk, kind: type):
     """A class: itself, and what it and its bases hold now, for either may be replaced."""
-    parts = []
+    parts: list = []
     for base in kind.__mro__:
         if base is object:
             continue

@@ -34,7 +34,10 @@ def evaluate(model, data: Sequence, batch_size: int = EVALUATION_BATCH) -> dict[
     logs: dict = {}
     for start in range(0, length(parts), batch_size):
         logs = _step(model, taken(parts, slice(start, start + batch_size)))
-    return numbers(logs)
+    seen = numbers(logs)
+    if seen.keys() != logs.keys():
+        return seen
+    return {name: seen[name] for name in logs}
 
 
 def _step(model, batch: Sequence) -> dict:

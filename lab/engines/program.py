@@ -92,11 +92,10 @@ class Traced:
             raise TypeError("a step changes the shape or the type of what it computes with")
         text = [str(self._made), str(self._out), str(jax.tree.structure(arguments))]
         digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", "".join(text)).encode())
-        own: list = [] if all(map(_says_all, equations(self._made))) else [Same(self)]
         for constant in _constants(self._made):
             digest.update(f"{constant.dtype} {constant.shape}".encode())
             digest.update(np.asarray(constant).tobytes())
-        self.key = (kind, digest.hexdigest(), *own)
+        self.key = (kind, digest.hexdigest(), *map(Same, _unsaid(self._made)))
 
     def __call__(self, state, numbers, batch):
         """Logs and the new state, as of the step that was traced."""
@@ -126,10 +125,12 @@ def equations(closed) -> Generator[Any, None, None]:
                     yield from equations(inner)
 
 
-def _says_all(equation) -> bool:
-    """Whether an equation's text shows what it computes, and it calls nothing outside of JAX."""
-    functions = [name for name, value in equation.params.items() if "0x" in repr_of(value)]
-    return "callback" not in equation.primitive.name and set(functions) <= DERIVATIVES
+def _unsaid(closed) -> Generator[Any, None, None]:
+    """What an expression calls, such as functions outside of JAX, and its text does not show."""
+    for equation in equations(closed):
+        for name, value in equation.params.items():
+            if name not in DERIVATIVES and "0x" in repr_of(value):
+                yield value
 
 
 def repr_of(value) -> str:

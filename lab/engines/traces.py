@@ -21,24 +21,11 @@ MOST_TRACES = 96
 MOST_PARAMETERS = 2_000_000  # of larger models, memory is worth more than the time to trace
 # Operations that have state, and have it in captured variables alone.
 HARMLESS = frozenset(
-    [
-        "ReadVariableOp",
-        "AssignVariableOp",
-        "AssignAddVariableOp",
-        "AssignSubVariableOp",
-        "VariableShape",
-        "VarIsInitializedOp",
-        "ResourceGather",
-        "ResourceGatherNd",
-        "While",
-        "If",
-        "Case",
-        "StatefulPartitionedCall",
-        "PartitionedCall",
-        "Assert",
-        "StatelessWhile",
-        "StatelessIf",
-    ]
+    """
+    ReadVariableOp AssignVariableOp AssignAddVariableOp AssignSubVariableOp VariableShape
+    VarIsInitializedOp ResourceGather ResourceGatherNd While If Case
+    StatefulPartitionedCall PartitionedCall Assert StatelessWhile StatelessIf
+    """.split()  # noqa: SIM905
 )
 HARMLESS_BEGINNINGS = ("ResourceScatter", "ResourceApply", "ResourceSparseApply")
 _traces: dict[tuple, tuple["Trace", list]] = {}
