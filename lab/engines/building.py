@@ -57,9 +57,13 @@ def is_built(model) -> bool:
 
 
 def _from_outputs(model, x, y) -> bool:
-    """Build loss and metrics from the symbolic outputs that a functional model has."""
+    """Build loss and metrics from the symbolic output of a functional model that has one."""
+    import keras
+
     graph = getattr(model, "_functional", None) or model
     predicted = getattr(graph, "_outputs_struct", None)
+    if keras.tree.is_nested(predicted) or keras.tree.is_nested(y):
+        return False  # Keras pairs structures before it builds
     if predicted is None or y is None or not all(one.built for one in model._flatten_layers()):
         return False
     for part in (model._compile_metrics, model._compile_loss):

@@ -26,7 +26,10 @@ def evaluate(model, data: Sequence, batch_size: int = EVALUATION_BATCH) -> dict[
         Loss and metrics by name; those that are no number as arrays.
     """
     parts = as_arrays("data", data)
-    if has_own_step(model, "test") or not dense(parts) or _is_distributed(model):
+    several = (
+        len(getattr(model, "outputs", None) or ()) > 1
+    )  # whose losses Keras weighs its own way
+    if several or has_own_step(model, "test") or not dense(parts) or _is_distributed(model):
         x, y, weight = (*parts, None)[:3]
         kwargs: dict = {"batch_size": batch_size, "verbose": 0, "return_dict": True}
         return model.evaluate(x, y, sample_weight=weight, **kwargs)

@@ -82,7 +82,8 @@ def _any_number(part):
 
 
 def _epoch(model, step: str, own: bool):
-    call = tf.autograph.experimental.do_not_convert(getattr(model, step))  # as `fit` does
+    # As `fit` does; so it is traced once, for whole batches and the last one.
+    call = tf.function(tf.autograph.experimental.do_not_convert(getattr(model, step)))
 
     def run(arrays, head, tail):
         for i in tf.range(tf.shape(head)[0]):

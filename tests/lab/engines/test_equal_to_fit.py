@@ -200,7 +200,7 @@ CASES = {
     "targets (n,)": (lambda: sequential(L.Dense(1), loss="mse"), (x, t[:, 0])),
     "weights (n, 1)": (lambda: sequential(L.Dense(3)), (x, y[:, None], w[:, None])),
     "float64": (lambda: sequential(L.Dense(1), loss="mse"), (x.astype(float), t.astype(float))),
-    "no target": (lambda: sequential(L.Dense(8), AddsLoss(), L.Dense(1), loss=None), (x, None)),
+    "no target": (lambda: sequential(L.Dense(8), AddsLoss(), loss=None), (x, None)),
     # metrics and logs
     "vector metric": (lambda: sequential(L.Dense(3, "softmax"), loss="categorical_crossentropy",
                                          metrics=[metrics.F1Score(average=None)]), (x, hot)),

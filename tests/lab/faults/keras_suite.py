@@ -27,23 +27,20 @@ def _are_arrays(*parts):
 
 def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **more):
     """`Model.fit` by the fused engine, where that has the words for it."""
+    if _inside[0]:  # the engine's own
+        return _fit(self, x, y, batch_size, epochs, verbose, callbacks, **more)
     from lab import Fit, train
     from lab.engines import fused, steps
 
+    given = dict(more)
     weight, validation = more.pop("sample_weight", None), more.pop("validation_data", None)
     more.pop("shuffle", None)
     validation_batch_size = more.pop("validation_batch_size", None)
     flat = keras.tree.flatten((x, y))
     arrays = x is not None and _are_arrays(x, y, weight, validation) and len(flat) > 0
     asked = {k: v for k, v in more.items() if v not in (None, 0, 0.0, 1)}
-    if _inside[0] or not arrays or asked or validation_batch_size not in (None, batch_size):
-        _inside[0], before = True, _inside[0]
-        try:
-            more |= {"sample_weight": weight, "validation_data": validation}
-            more |= {"validation_batch_size": validation_batch_size}
-            return _fit(self, x, y, batch_size, epochs, verbose, callbacks, **more)
-        finally:
-            _inside[0] = before
+    if not arrays or asked or validation_batch_size not in (None, batch_size):
+        return _fit(self, x, y, batch_size, epochs, verbose, callbacks, **given)
     COUNTS["routed"] += 1
     said: list = []
     saying = [(module, module.say_once) for module in (fused, steps)]
@@ -52,7 +49,7 @@ def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbac
     _inside[0] = True
     try:
         data = (x, y) if weight is None else (x, y, weight)
-        size = min(batch_size or 32, len(next(p for p in flat if p is not None)))
+        size = min(batch_size or 32, int(next(p for p in flat if p is not None).shape[0]))
         made = Fit(self, data, size, epochs, validation, callbacks or (), seed=0)
         return train(made)
     except BaseException:
