@@ -92,7 +92,7 @@ KINDS = st.fixed_dictionaries(
         "outputs": st.sampled_from(["one", "one", "list", "dictionary"]),
         "weights": st.sampled_from([None, None, "(n,)", "(n, 1)"]),
         "metrics": st.booleans(),
-        "validation": st.booleans(),
+        "validation": st.sampled_from([False, False, True]),
         "callbacks": st.sampled_from(sorted(CALLBACKS)),
         "batch_size": st.sampled_from([1, 5, 8, 11, 22]),
         "steps_per_execution": st.sampled_from([1, 1, 3]),
@@ -168,7 +168,7 @@ def compare(kind, engines):
         expected = trained(kind, data, "fit")
         for engine in engines:
             assert_same(expected, trained(kind, data, engine))
-        if not isinstance(expected[0], type):
+        if not isinstance(expected[0], type) and kind["seed"] % 4 == 0:  # it traces another time
             given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
             more = {"batch_size": 8, "verbose": 0, "return_dict": True}
             asked = expected[1].evaluate(**given, **more)
@@ -183,7 +183,7 @@ def compare(kind, engines):
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=25 if not JAX else 15, derandomize=True, **QUIET)
+@settings(max_examples=10 if JAX else 25, derandomize=True, **QUIET)
 @given(KINDS)
 def test_a_few_models_train_as_under_fit(kind):
     compare(kind, ["stacked" if JAX else "fused"])
