@@ -177,7 +177,10 @@ def _plain(fit: Fit):
 
         def __getitem__(self, step):
             batch = self.order[step * fit.batch_size : (step + 1) * fit.batch_size]
-            return taken(fit.data, batch)
+            given = taken(fit.data, batch)
+            while given[-1] is None:  # a generator of TensorFlow's has no word for that
+                given = given[:-1]
+            return given
 
     data = FreshOrder()
     # `fit` tells callbacks of a new epoch before it opens the iterator on that epoch's batches.
