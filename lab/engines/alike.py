@@ -121,6 +121,8 @@ class _Walk:
             return (kind, *map(self, thing))
         if isinstance(thing, types.ModuleType):
             return of_module(self, thing, names)
+        if kind is self.keras.DTypePolicy:  # a value: whether layers share one makes no difference
+            return ("policy", *map(self, vars(thing).values()))
         if kind.__module__ in _TRACKING:  # lists and such, wrapped to notice what is put in
             return (kind.__name__, *_contents(self, getattr(thing, "__wrapped__", thing)))
         if id(thing) in self.seen:
@@ -319,7 +321,9 @@ def _counts_up(thing, name) -> bool:
     import keras
 
     base = re.escape(keras.src.utils.naming.to_snake_case(type(thing).__name__))
-    return isinstance(name, str) and re.fullmatch(rf"{base}(_\d+)?", name) is not None
+    if type(thing) is keras.layers.InputLayer:
+        base = f"{base}|keras_tensor"  # so those of copies are called
+    return isinstance(name, str) and re.fullmatch(rf"({base})(_\d+)?", name) is not None
 
 
 def _names(model, shown: list) -> dict[str, Any]:
