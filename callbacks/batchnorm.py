@@ -1,10 +1,11 @@
 """Batch-norm statistics of a whole data set."""
 
 import contextlib
-import inspect
 
 import keras
 import numpy as np
+
+from callbacks._calls import before_call
 
 # A batch of 32x32x64 activations in float64 is then 270 MB.
 BATCH_SIZE = 512
@@ -89,45 +90,18 @@ class _Seen(BaseException):
     """Ends a forward pass. Not an `Exception`: neither Keras nor a model may handle it."""
 
 
-@contextlib.contextmanager
-def _before_call(layers, hook):
-    """Has `hook(layer, inputs, mask)` called before any of the layers is."""
-
-    def wrapped(layer, call):
-        signature = inspect.signature(call)
-
-        def hooked(*args, **kwargs):
-            arguments = signature.bind(*args, **kwargs).arguments
-            hook(layer, next(iter(arguments.values())), arguments.get("mask"))
-            return call(*args, **kwargs)
-
-        return hooked
-
-    own = [vars(layer).get("call") for layer in layers]
-    try:
-        for layer in layers:
-            layer.call = wrapped(layer, layer.call)
-        yield
-    finally:
-        for layer, call in zip(layers, own, strict=True):
-            if call is not None:
-                layer.call = call
-            elif "call" in vars(layer):
-                del layer.call
-
-
 def _set_in_one_pass(layers, run):
     """Sets each layer as it runs; returns False if one runs twice, which takes more passes."""
     done = set()
 
-    def hook(layer, inputs, mask):
+    def hook(layer, call):
         if id(layer) in done:
             raise _Seen
         done.add(id(layer))
-        _assign(layer, _moments(inputs, mask, layer.axis))
+        _assign(layer, _moments(layer, call))
 
     try:
-        with _before_call(layers, hook):
+        with before_call(layers, hook):
             run(slice(None))
     except _Seen:
         return False
@@ -136,27 +110,28 @@ def _set_in_one_pass(layers, run):
 
 def _set_one_by_one(layers, run, batches):
     order = []
-    with _before_call(layers, lambda layer, inputs, mask: order.append(layer)):
+    with before_call(layers, lambda layer, call: order.append(layer)):
         run(batches[0])
 
     for layer in dict.fromkeys(order):
         calls = sum(other is layer for other in order)
         seen = []
 
-        def hook(layer, inputs, mask, seen=seen, calls=calls):
-            seen.append(_moments(inputs, mask, layer.axis))
+        def hook(layer, call, seen=seen, calls=calls):
+            seen.append(_moments(layer, call))
             if len(seen) % calls == 0:
                 raise _Seen
 
-        with _before_call([layer], hook):
+        with before_call([layer], hook):
             for batch in batches:
                 with contextlib.suppress(_Seen):
                     run(batch)
         _assign(layer, _merged(seen))
 
 
-def _moments(inputs, mask, axis):
+def _moments(layer, call):
     """Count, mean and sum of squared deviations of each channel, in float64."""
+    inputs, mask, axis = next(iter(call.arguments.values())), call.arguments.get("mask"), layer.axis
     values = np.moveaxis(keras.ops.convert_to_numpy(inputs).astype("float64"), axis, -1)
     keep = np.ones((1,) * values.ndim, bool)
     if mask is not None:

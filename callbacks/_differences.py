@@ -1,0 +1,89 @@
+"""Second derivatives from first ones: what other products with a Hessian are held against."""
+
+import numpy as np
+
+# Steps of difference quotients, as a share of the size of a weight. In float64 the gradient's
+# rounding is then 1e-8 of it. The smaller one is for the kinks of large ReLU networks (each unit
+# has one for each example), the larger one for gradients in which much cancels.
+STEPS = (1e-8, 1e-10, 1e-6)
+# In float32, where a model cannot be computed in float64.
+COARSE_STEPS = (1e-2, 1e-3, 1e-1)
+ROOT_MEAN_SQUARE = 1e-3  # taken for that of weights that are all zero
+
+
+class Differences:
+    """Products with the Hessian at one point, from differences of the gradient.
+
+    Args:
+        value_and_gradient: A function from a vector to a float and a vector, in float64.
+        w: The point.
+        steps: Sizes of steps along a vector, as a share of that of a weight, the best first.
+    """
+
+    def __init__(self, value_and_gradient, w, steps=STEPS):
+        self._function, self._w, self._steps = value_and_gradient, w, steps
+        self._kept = {}
+
+    def product(self, v, step=None):
+        """The Hessian times `v`; `step` is one of the steps, by default the first."""
+        return self._evaluated(np.asarray(v, float), self._steps[0] if step is None else step)[0]
+
+    def distance(self, product, v, tolerance):
+        """How far `product` is from the Hessian times `v`, as a share of its length.
+
+        The smallest of those to the quotients of all steps, or the first below `tolerance`: a
+        wrong product is near to none of them, and a right one may be far from some (kinks).
+        """
+        found = []
+        for step in self._steps:
+            quotient, rounding, *_ = self._evaluate(v, step)
+            gap, size = np.linalg.norm(product - quotient), np.linalg.norm(quotient)
+            found.append(0.0 if gap <= rounding and size <= rounding else gap / (size or gap))
+            if found[-1] < tolerance:
+                break
+        return float(min(found))
+
+    def gap(self, product, v):
+        """How far `product` is from the Hessian times `v`, by the step that is nearest to it."""
+        return float(min(np.linalg.norm(product - self.product(v, s)) for s in self._steps))
+
+    def spread(self, v):
+        """How far the quotients of a small and a large step are from each other, as a share."""
+        (a, rounding, *_), (b, *_) = (self._evaluate(v, s) for s in (self._steps[0], STEPS[-1]))
+        gap = np.linalg.norm(a - b)
+        return 0.0 if gap <= rounding else float(gap / np.linalg.norm(a))
+
+    def are_of_a_gradient(self, v):
+        """Whether the value rises along `v` as the gradient says."""
+        *_, slope, gradient, slack = self._evaluate(v, self._steps[0])
+        return bool(abs(slope - gradient) <= slack)
+
+    def _evaluate(self, v, step):
+        key = (step, v.tobytes())
+        if key not in self._kept:
+            self._kept[key] = self._evaluated(v, step)
+        return self._kept[key]
+
+    def _evaluated(self, v, step):
+        """Product and its rounding, the value's slope, the gradient's word for it, and slack."""
+        w, length = self._w, np.linalg.norm(v)
+        if not length:
+            return np.zeros(len(w)), 0.0, 0.0, 0.0, 0.0
+        size = np.sqrt(np.mean(np.square(w))) + ROOT_MEAN_SQUARE
+        h = step * size * np.sqrt(len(w)) / length
+        (above, plus), (below, minus) = self._function(w + h * v), self._function(w - h * v)
+        lengths, epsilon = np.linalg.norm(plus) + np.linalg.norm(minus), np.finfo(float).eps
+        return (
+            (plus - minus) / (2 * h),
+            100 * epsilon * lengths / (2 * h),
+            (above - below) / (2 * h),
+            (plus + minus) @ v / 2,
+            1e-3 * lengths * length / np.sqrt(len(w)) + 1e3 * epsilon * (abs(above) + 1) / (2 * h),
+        )
+
+
+def asymmetry(product, u, v):
+    """How far `u' H v` is from `v' H u` beside what they are for random vectors."""
+    of_u, of_v = product(u), product(v)
+    size = np.linalg.norm(u) * np.linalg.norm(of_v) + np.linalg.norm(v) * np.linalg.norm(of_u)
+    return float(abs(u @ of_v - v @ of_u) * np.sqrt(len(u)) / size) if size else 0.0
