@@ -1,9 +1,11 @@
 """A learning rate that is computed at every step, lent to an optimizer for one training."""
 
+import contextlib
 import math
 
 import keras
 
+from callbacks._carried import Carried
 from callbacks._retrace import forget_trace
 
 
@@ -39,7 +41,9 @@ class StepRateCallback(keras.callbacks.Callback):
     """Lends the optimizer a `StepRate` for the length of a training, and logs `learning_rate`.
 
     Subclasses define `_step_rate(variable, step, epoch)`, which makes it; `step` is the optimizer's
-    count of steps at the start of `epoch`, where the training starts.
+    count of steps at the start of `epoch`, where the training starts. What they know besides they
+    give as `_numbers()`, arrays by name, and get back by `_take_over` where `BackupAndRestore` goes
+    on with a training.
 
     The optimizer's own variable is not written to, and its list of variables stays what it is.
     """
@@ -48,6 +52,15 @@ class StepRateCallback(keras.callbacks.Callback):
         super().__init__()
         self._rate = None
         self._started = False
+        self._carried = None
+
+    def set_model(self, model):
+        """Gets the model before any callback's training begins, so before weights are restored."""
+        super().set_model(model)
+        with contextlib.suppress(ValueError):  # what it says is said when training begins
+            self._carried = Carried(
+                _optimizer(model), type(self).__name__, self._numbers, self._take_over
+            )
 
     def on_train_begin(self, logs=None):
         """Takes back a rate that a training which was broken off has left."""
@@ -94,6 +107,14 @@ class StepRateCallback(keras.callbacks.Callback):
         if self._rate is not None and _optimizer(self.model)._learning_rate is self._rate:
             _lend(self.model, self._rate.variable)
         self._started = False
+        if self._carried is not None:
+            self._carried.release()
+
+    def _numbers(self):
+        return {}
+
+    def _take_over(self, numbers):
+        pass
 
     def _step_rate(self, variable, step, epoch):
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """A model's loss as a function of one flat vector of weights."""
 
+import copy
 import itertools
 import math
 
@@ -63,6 +64,7 @@ class LossSurface:
         self.size = self._loss.size
         self._weights = [1.0] if pieces == 1 else None  # of chunks; computed when asked for
         self._is_mean = None  # likewise
+        self._always_wide = False
         self.start  # noqa: B018  weights that are not finite are an error now, not later
 
     @property
@@ -87,6 +89,12 @@ class LossSurface:
         """The surface of the first examples alone."""
         x, y = keras.tree.map_structure(lambda a: a[:count], (self.x, self.y))
         return LossSurface(self.model, x, y)
+
+    def in_float64(self):
+        """This surface, computed in float64 whatever the precision of the weights."""
+        wide = copy.copy(self)
+        wide._always_wide = True
+        return wide
 
     def inputs(self, count):
         """Inputs of the first examples, as tensors."""
@@ -127,6 +135,7 @@ class LossSurface:
     def _combined(self, kind, what, w, *v, wide):
         if self._weights is None:
             self._weigh_chunks()
+        wide = wide or self._always_wide
         totals = itertools.repeat(0.0)
         for xy, weight in zip(self._chunks, self._weights, strict=True):
             results = keras.tree.flatten(self._loss.run(kind, w, *xy, *v, wide=wide))

@@ -38,12 +38,13 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
     Args:
         model: A built `keras.Model`. Only the statistics change; if an exception is raised, not
             even they do.
-        x: Inputs, an array or a structure of arrays of equal length.
+        x: Inputs, an array or a structure of arrays of equal length; no data set or generator.
         batch_size: Number of examples in a forward pass. If they all fit into one, one pass sets
             all layers; otherwise each layer takes a pass over `x` that ends at that layer.
 
     Raises:
-        ValueError: If `x` is empty or `batch_size` is below 1.
+        ValueError: If `x` is empty or no array, `batch_size` is below 1, or a layer runs inside a
+            compiled loop other than that of a `keras.layers.RNN`.
 
     Reference:
         [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 2;
@@ -56,7 +57,12 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
     ]
     if not layers:
         return
-    x = keras.tree.map_structure(np.asarray, x)
+    given, x = x, keras.tree.map_structure(np.asarray, x)
+    if any(a.ndim == 0 for a in keras.tree.flatten(x)):
+        raise ValueError(
+            "`x` must be an array or a structure of arrays: of a data set, give the inputs as one. "
+            f"Received: x={given!r}"
+        )
     n = len(keras.tree.flatten(x)[0])
     if n == 0 or batch_size < 1:
         raise ValueError(
@@ -77,9 +83,10 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
                 variable.assign(value)
 
     try:
-        if len(batches) > 1 or not _set_in_one_pass(layers, run):
-            restore()
-            _set_one_by_one(layers, run, batches)
+        with _unrolled(model):
+            if len(batches) > 1 or not _set_in_one_pass(layers, run):
+                restore()
+                _set_one_by_one(layers, run, batches)
     except BaseException:
         restore()
         raise
@@ -88,6 +95,25 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
 
 class _Seen(BaseException):
     """Ends a forward pass. Not an `Exception`: neither Keras nor a model may handle it."""
+
+
+@contextlib.contextmanager
+def _unrolled(model):
+    """Has recurrent layers run step by step: in JAX's compiled loop, inputs have no values."""
+    recurrent = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN)
+        and any(isinstance(b, keras.layers.BatchNormalization) for b in layer._flatten_layers())
+    ]
+    before = [layer.unroll for layer in recurrent]
+    try:
+        for layer in recurrent:
+            layer.unroll = True
+        yield
+    finally:
+        for layer, unroll in zip(recurrent, before, strict=True):
+            layer.unroll = unroll
 
 
 def _set_in_one_pass(layers, run):
@@ -132,7 +158,14 @@ def _set_one_by_one(layers, run, batches):
 def _moments(layer, call):
     """Count, mean and sum of squared deviations of each channel, in float64."""
     inputs, mask, axis = next(iter(call.arguments.values())), call.arguments.get("mask"), layer.axis
-    values = np.moveaxis(keras.ops.convert_to_numpy(inputs).astype("float64"), axis, -1)
+    try:
+        values = keras.ops.convert_to_numpy(inputs).astype("float64")
+    except Exception as error:  # each backend has its own
+        raise ValueError(
+            "Layers must be called with values; inside a compiled loop they are not. "
+            f"Received: layer={layer!r}"
+        ) from error
+    values = np.moveaxis(values, axis, -1)
     keep = np.ones((1,) * values.ndim, bool)
     if mask is not None:
         keep = keras.ops.convert_to_numpy(mask).astype(bool)[..., None]

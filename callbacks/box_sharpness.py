@@ -132,11 +132,11 @@ def _largest_in_box(surface, radius, iterations):
     error = abs(increase - max(0.0, at_largest - at_start))
     if error <= ROUNDING * increase or not np.any(where != surface.start):
         return loss, increase, float(error)
-    loss, increase, _ = _maximize_in_box(surface, radius, iterations, wide=True)
+    loss, increase, _ = _maximize_in_box(surface.in_float64(), radius, iterations)
     return loss, increase, 10 * np.finfo("float64").eps * (abs(loss) + increase)
 
 
-def _maximize_in_box(surface, radius, iterations, wide=False):
+def _maximize_in_box(surface, radius, iterations):
     """Maximizes the loss over `w + radius * u` with `|u_i| <= 1`, by L-BFGS-B from u = 0.
 
     Returns:
@@ -144,12 +144,12 @@ def _maximize_in_box(surface, radius, iterations, wide=False):
     """
     w = where = surface.start
     u = np.zeros(surface.size)
-    loss, gradient = surface.value_and_gradient(w, wide=wide)
+    loss, gradient = surface.value_and_gradient(w)
     largest = loss
     if not np.any(radius * gradient):
         # Leave a critical point sideways; curvature, if there is any, does the rest.
         u = np.random.default_rng(0).uniform(-1, 1, surface.size)
-        largest, gradient = surface.value_and_gradient(w + radius * u, wide=wide)
+        largest, gradient = surface.value_and_gradient(w + radius * u)
         where = w + radius * u
     slope = np.abs(radius * gradient)
     slope = slope[slope > 0]
@@ -163,7 +163,7 @@ def _maximize_in_box(surface, radius, iterations, wide=False):
 
     def descent(u):
         nonlocal largest, where
-        f, df = surface.value_and_gradient(w + radius * u, wide=wide)
+        f, df = surface.value_and_gradient(w + radius * u)
         if f > largest:
             largest, where = f, w + radius * u
         return -scale * (f - loss), -scale * radius * df

@@ -86,6 +86,12 @@ class CyclicLR(StepRateCallback):
         super().on_epoch_end(epoch, logs)
         self.steps = self._steps_made(self.steps)
 
+    def _numbers(self):
+        return {"steps": self._steps_made(self.steps)}
+
+    def _take_over(self, numbers):
+        self.steps = int(numbers["steps"])
+
     def _step_rate(self, variable, step, epoch):
         return _Cycles(
             variable,

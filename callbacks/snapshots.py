@@ -29,8 +29,10 @@ class SnapshotEnsemble(StepRateCallback):
     must be compiled with a number as its rate, which is not used while this callback is.
     Each `fit` is a run of its own: as with `History`, snapshots of an earlier one are forgotten.
     With `initial_epoch`, the rate starts at that place of the whole run, and snapshots are those
-    of cycles that end after it. (A training that was broken off leaves the rate in its place. The
-    next that has such a callback clears that up, and so does `on_train_end()`.)
+    of cycles that end after it. Where `BackupAndRestore` goes on with a training, before or after
+    this callback in the list, those taken until then come back too. (A training that was broken
+    off leaves the rate in its place. The next that has such a callback clears that up, and so does
+    `on_train_end()`.)
 
     Example:
     >>> import keras, numpy as np
@@ -73,6 +75,7 @@ class SnapshotEnsemble(StepRateCallback):
         self.cycles = whole_number("cycles", cycles)
         self.min_lr, self.max_lr = rates(min_lr=min_lr, max_lr=max_lr)
         self.snapshots = []
+        self._restored, self._taken_at = False, None
 
     def members(self, last=None):
         """Goes through the members: gives the model each one's weights in turn.
@@ -145,13 +148,42 @@ class SnapshotEnsemble(StepRateCallback):
                 f"Received: steps={steps}"
             )
         super().on_train_begin(logs)
-        self.snapshots = []
+        if not self._restored:
+            self.snapshots = []
 
     def on_epoch_end(self, epoch, logs=None):
         """Logs the rate of the last step made; takes the snapshot if a cycle ends."""
         super().on_epoch_end(epoch, logs)
         if (epoch + 1) % (self.params["epochs"] // self.cycles) == 0:
+            self._take(self._steps_made(None))
+
+    def set_model(self, model):
+        """Gets the model before any callback's training begins, so before weights are restored."""
+        self._restored, self._taken_at = False, None
+        super().set_model(model)
+
+    def _take(self, step):
+        if step is None or step != self._taken_at:
             self.snapshots.append([np.array(weight) for weight in self.model.get_weights()])
+            self._taken_at = step
+
+    def _numbers(self):
+        # The end of a cycle may be saved before this callback hears of it.
+        step = self._steps_made(0)
+        if step and step % (self.params["epochs"] // self.cycles * self.params["steps"]) == 0:
+            self._take(step)
+        return {
+            f"{i}_{j}": weight
+            for i, snapshot in enumerate(self.snapshots)
+            for j, weight in enumerate(snapshot)
+        }
+
+    def _take_over(self, numbers):
+        order = sorted(tuple(map(int, name.split("_"))) for name in numbers)
+        self.snapshots = [[] for _ in range(order[-1][0] + 1)]
+        for i, j in order:
+            self.snapshots[i].append(numbers[f"{i}_{j}"])
+        self._restored = True
 
     def _step_rate(self, variable, step, epoch):
         epochs, steps = self.params["epochs"], self.params["steps"]

@@ -1,7 +1,7 @@
 """From one number per seed to a verdict: pure functions on arrays.
 
 One seed is one observation, a claim is one contrast per seed (claimed direction positive), and
-its Student-t interval decides. Values that allow no answer (NaN, infinite, too few, constant)
+its Student-t interval decides. What a masked array leaves out is left out. Values that allow no answer (NaN, infinite, too few, constant)
 are answered with NaN or a verdict; arguments of the wrong kind raise `ValueError`.
 """
 
@@ -245,9 +245,7 @@ def arm_correlation(a: ArrayLike, b: ArrayLike) -> float:
         >>> round(arm_correlation([1, 2, 3, 4], [1, 3, 2, 4]), 3)
         0.8
     """
-    x, y = _vector("a", a), _vector("b", b)
-    if len(x) != len(y):
-        raise ValueError(f"Arms share seeds. Received: len(a)={len(x)}, len(b)={len(y)}")
+    x, y = _pairs(a, b)
     (mean_x, sd_x, unit_x), (mean_y, sd_y, unit_y) = _moments(x), _moments(y)
     if len(x) < 3 or sd_x == 0 or sd_y == 0:
         return math.nan
@@ -266,7 +264,8 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
         return math.nan
     from scipy.stats import rankdata
 
-    return arm_correlation(rankdata(a), rankdata(b))
+    x, y = _pairs(a, b)
+    return arm_correlation(rankdata(x), rankdata(y))
 
 
 def slope_weights(x: ArrayLike) -> np.ndarray:
@@ -278,6 +277,8 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
         >>> slope_weights([0, 1, 2]).tolist()
         [-0.5, 0.0, 0.5]
     """
+    if np.ma.is_masked(x):
+        raise ValueError(f"x must not be masked: each arm needs a weight. Received: x={x!r}")
     values = _vector("x", x)
     mean, deviation, unit = _moments(values)
     if deviation == 0:
@@ -285,9 +286,23 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
     return (values / unit - mean) / ((len(values) - 1) * deviation**2) / unit
 
 
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors of equal length, without what either leaves out."""
+    if np.ndim(a) == np.ndim(b) == 1 and len(np.ma.asarray(a)) != len(np.ma.asarray(b)):
+        raise ValueError(
+            f"Arms share seeds. Received: len(a)={len(np.ma.asarray(a))}, "
+            f"len(b)={len(np.ma.asarray(b))}"
+        )
+    if np.ma.is_masked(a) or np.ma.is_masked(b):
+        out = np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b))
+        a, b = np.ma.array(a, mask=out), np.ma.array(b, mask=out)
+    return _vector("a", a), _vector("b", b)
+
+
 def _vector(name: str, values: ArrayLike) -> np.ndarray:
     try:
-        array = np.asarray(values)
+        masked = isinstance(values, np.ma.MaskedArray) and values.ndim == 1
+        array = values.compressed() if masked else np.asarray(values)
     except ValueError:  # ragged
         array = np.empty((), dtype=object)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
@@ -296,6 +311,8 @@ def _vector(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def _p_values(values: ArrayLike) -> np.ndarray:
+    if np.ma.is_masked(values):  # a claim that is left out has no test, and keeps its place
+        values = np.ma.asarray(values, dtype=float).filled(math.nan)
     p = _vector("p_values", values)
     if ((p < 0) | (p > 1)).any():
         raise ValueError(f"p-values must be in [0, 1] or NaN. Received: p_values={values!r}")

@@ -1,0 +1,44 @@
+"""What a callback knows, in the files of weights that are saved while it is at work."""
+
+import keras
+import numpy as np
+
+
+class Carried(keras.layers.Layer):
+    """Numbers of a callback, saved with an optimizer and loaded with it.
+
+    `BackupAndRestore` saves the weights of model and optimizer and, when a training goes on, loads
+    them, before or after other callbacks get to know that it begins. What these have counted or
+    kept until the break is in the same file, in a group of its own, which a model without the
+    callback passes over. (A layer, as those have documented methods for what a file holds.)
+
+    Args:
+        optimizer: With whose variables they are saved, until `release`.
+        name: Of the group; the same callback must have the same name in the next process.
+        get: A function without arguments that returns a dictionary of arrays.
+        set: A function that takes such a dictionary.
+    """
+
+    def __init__(self, optimizer, name, get, set):
+        super().__init__()
+        name = "carried_" + "".join(c if c.isalnum() else "_" for c in name)
+        self._get, self._set = get, set
+        # Past `__setattr__`, with which Keras tracks what an optimizer is made of.
+        object.__setattr__(optimizer, name, self)
+
+        def release():
+            if vars(optimizer).get(name) is self:
+                object.__delattr__(optimizer, name)
+
+        self.release = release  # Keras would follow an attribute that is the optimizer, in circles
+
+    def save_own_variables(self, store):
+        """Called by Keras."""
+        for name, value in self._get().items():
+            store[name] = np.asarray(value)
+
+    def load_own_variables(self, store):
+        """Called by Keras; a file without the group leaves everything as it is."""
+        numbers = {name: np.asarray(store[name]) for name in list(store.keys())}
+        if numbers:
+            self._set(numbers)
