@@ -1,8 +1,9 @@
 """From one number per seed to a verdict: pure functions on arrays.
 
 One seed is one observation, a claim is one contrast per seed (claimed direction positive), and
-its Student-t interval decides. What a masked array leaves out is left out. Values that allow no answer (NaN, infinite, too few, constant)
-are answered with NaN or a verdict; arguments of the wrong kind raise `ValueError`.
+its Student-t interval decides. Values that allow no answer (NaN, infinite, too few, constant)
+are answered with NaN or a verdict; arguments of the wrong kind raise `ValueError`. What a masked
+array leaves out does not count.
 """
 
 import math
@@ -287,16 +288,12 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
 
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Two vectors of equal length, without what either leaves out."""
-    if np.ndim(a) == np.ndim(b) == 1 and len(np.ma.asarray(a)) != len(np.ma.asarray(b)):
-        raise ValueError(
-            f"Arms share seeds. Received: len(a)={len(np.ma.asarray(a))}, "
-            f"len(b)={len(np.ma.asarray(b))}"
-        )
-    if np.ma.is_masked(a) or np.ma.is_masked(b):
-        out = np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b))
-        a, b = np.ma.array(a, mask=out), np.ma.array(b, mask=out)
-    return _vector("a", a), _vector("b", b)
+    """Two vectors of equal length, without the seeds that either leaves out."""
+    n = len(_vector("a", np.ma.getdata(a))), len(_vector("b", np.ma.getdata(b)))
+    if n[0] != n[1]:
+        raise ValueError(f"Arms share seeds. Received: len(a)={n[0]}, len(b)={n[1]}")
+    out = np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b))
+    return tuple(_vector(name, np.ma.getdata(c))[~out] for name, c in (("a", a), ("b", b)))
 
 
 def _vector(name: str, values: ArrayLike) -> np.ndarray:
