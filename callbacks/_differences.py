@@ -3,9 +3,10 @@
 import numpy as np
 
 # Steps of difference quotients, as a share of the size of a weight. In float64 the gradient's
-# rounding is then 1e-8 of it. The smaller one is for the kinks of large ReLU networks (each unit
-# has one for each example), the larger one for gradients in which much cancels.
-STEPS = (1e-8, 1e-10, 1e-6)
+# rounding is then 1e-8 of it. The smaller ones are for the kinks of large ReLU networks (each unit
+# has one for each example), the larger ones for gradients in which much cancels: of a cross-entropy
+# of 1e-8, 1 - p has lost half of its digits.
+STEPS = (1e-8, 1e-9, 1e-6, 1e-4, 1e-10)
 # In float32, where a model cannot be computed in float64.
 COARSE_STEPS = (1e-2, 1e-3, 1e-1)
 ROOT_MEAN_SQUARE = 1e-3  # taken for that of weights that are all zero
@@ -31,25 +32,27 @@ class Differences:
     def distance(self, product, v, tolerance):
         """How far `product` is from the Hessian times `v`, as a share of its length.
 
-        The smallest of those to the quotients of all steps, or the first below `tolerance`: a
-        wrong product is near to none of them, and a right one may be far from some (kinks).
+        The second smallest of those to the quotients of all steps, or what comes second below
+        `tolerance`: a right product may be far from some (kinks, rounding), and a wrong one may by
+        chance be near to one (rounding that halves both alike).
         """
         found = []
         for step in self._steps:
             quotient, rounding, *_ = self._evaluate(v, step)
             gap, size = np.linalg.norm(product - quotient), np.linalg.norm(quotient)
             found.append(0.0 if gap <= rounding and size <= rounding else gap / (size or gap))
-            if found[-1] < tolerance:
+            if sum(distance < tolerance for distance in found) > 1:
                 break
-        return float(min(found))
+        return float(sorted(found)[1])
 
     def gap(self, product, v):
-        """How far `product` is from the Hessian times `v`, by the step that is nearest to it."""
-        return float(min(np.linalg.norm(product - self.product(v, s)) for s in self._steps))
+        """How far `product` is from the Hessian times `v`; which step tells as for `distance`."""
+        gaps = (np.linalg.norm(product - self.product(v, step)) for step in self._steps)
+        return float(sorted(gaps)[1])
 
     def spread(self, v):
-        """How far the quotients of a small and a large step are from each other, as a share."""
-        (a, rounding, *_), (b, *_) = (self._evaluate(v, s) for s in (self._steps[0], STEPS[-1]))
+        """How far the quotients of a small and a larger step are from each other, as a share."""
+        (a, rounding, *_), (b, *_) = (self._evaluate(v, self._steps[i]) for i in (0, 2))
         gap = np.linalg.norm(a - b)
         return 0.0 if gap <= rounding else float(gap / np.linalg.norm(a))
 

@@ -61,25 +61,25 @@ class Loss:
         """Whether the model computes its gradient in float64; found out once, with this data.
 
         It may raise, for mixed types, or come out with the digits of float32: then gradients at
-        three points in a row, as close as float32 cannot tell, are not on a line.
+        three points in a row, as close as float32 cannot tell, are not on a line. (Where weights
+        have fitted everything, neither are those of float64; so smaller weights are tried too.)
         """
         if self._can_be_wide is None:
-            w = self.weights.astype("float64")
-            step = np.random.default_rng(0).standard_normal(self.size)
-            step *= 1e-9 * (np.sqrt(np.mean(w**2)) + 1e-3)
             try:
-                gradients = [
-                    np.asarray(self.run("value_and_gradient", v, x, y, wide=True)[1], "float64")
-                    for v in (w - step, w, w + step)
-                ]
+                self._can_be_wide = any(self._is_smooth(s, x, y) for s in (1, 1 / 4, 1 / 16))
             except Exception:  # whatever a backend raises
                 self._can_be_wide = False
-            else:
-                bend = gradients[0] - 2 * gradients[1] + gradients[2]
-                self._can_be_wide = bool(
-                    np.linalg.norm(bend) <= 1e-11 * np.linalg.norm(gradients[1])
-                )
         return self._can_be_wide
+
+    def _is_smooth(self, scale, x, y):
+        w = scale * self.weights.astype("float64")
+        step = np.random.default_rng(0).standard_normal(self.size)
+        step *= 1e-9 * (np.sqrt(np.mean(w**2)) + 1e-3)
+        before, here, after = (
+            np.asarray(self.run("value_and_gradient", v, x, y, wide=True)[1], "float64")
+            for v in (w - step, w, w + step)
+        )
+        return bool(np.linalg.norm(before - 2 * here + after) <= 1e-11 * np.linalg.norm(here))
 
     def _call(self, compiled, kind, w, x, y, v, dtype):
         w, *v = (keras.ops.convert_to_tensor(np.asarray(a, dtype), dtype=dtype) for a in (w, *v))

@@ -130,7 +130,7 @@ def _largest_in_box(surface, radius, iterations):
         surface.value_and_gradient(w, wide=True)[0] for w in (surface.start, where)
     )
     error = abs(increase - max(0.0, at_largest - at_start))
-    if error <= ROUNDING * increase or not np.any(where != surface.start):
+    if error <= ROUNDING * increase and increase > 0:
         return loss, increase, float(error)
     loss, increase, _ = _maximize_in_box(surface.in_float64(), radius, iterations)
     return loss, increase, 10 * np.finfo("float64").eps * (abs(loss) + increase)

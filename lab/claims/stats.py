@@ -289,17 +289,18 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Two vectors of equal length, without the seeds that either leaves out."""
-    n = len(_vector("a", np.ma.getdata(a))), len(_vector("b", np.ma.getdata(b)))
-    if n[0] != n[1]:
-        raise ValueError(f"Arms share seeds. Received: len(a)={n[0]}, len(b)={n[1]}")
-    out = np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b))
-    return tuple(_vector(name, np.ma.getdata(c))[~out] for name, c in (("a", a), ("b", b)))
+    x, y = _vector("a", np.ma.getdata(a)), _vector("b", np.ma.getdata(b))
+    if len(x) != len(y):
+        raise ValueError(f"Arms share seeds. Received: len(a)={len(x)}, len(b)={len(y)}")
+    kept = ~(np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b)))
+    return x[kept], y[kept]
 
 
 def _vector(name: str, values: ArrayLike) -> np.ndarray:
     try:
-        masked = isinstance(values, np.ma.MaskedArray) and values.ndim == 1
-        array = values.compressed() if masked else np.asarray(values)
+        array = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
+            array = values.compressed()
     except ValueError:  # ragged
         array = np.empty((), dtype=object)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
