@@ -2,13 +2,13 @@
 
 import numpy as np
 
-# Steps of difference quotients, as a share of the size of a weight. In float64 the gradient's
-# rounding is then 1e-8 of it. The smaller ones are for the kinks of large ReLU networks (each unit
-# has one for each example), the larger ones for gradients in which much cancels: of a cross-entropy
-# of 1e-8, 1 - p has lost half of its digits.
-STEPS = (1e-8, 1e-9, 1e-6, 1e-4, 1e-10)
+# Steps of difference quotients, as a share of the size of a weight. Small ones are for the kinks of
+# ReLU networks (each unit has one for each example), large ones for gradients in which much
+# cancels: of a cross-entropy of 1e-8, 1 - p has lost half of the digits of float64.
+STEPS = (1e-4, 1e-6, 1e-8, 1e-9, 1e-10)
+PRODUCT_STEP = 1e-8
 # In float32, where a model cannot be computed in float64.
-COARSE_STEPS = (1e-2, 1e-3, 1e-1)
+COARSE_STEPS = (1e-1, 1e-2, 1e-3)
 ROOT_MEAN_SQUARE = 1e-3  # taken for that of weights that are all zero
 
 
@@ -18,47 +18,49 @@ class Differences:
     Args:
         value_and_gradient: A function from a vector to a float and a vector, in float64.
         w: The point.
-        steps: Sizes of steps along a vector, as a share of that of a weight, the best first.
+        steps: Sizes of steps along a vector, as a share of that of a weight, falling.
     """
 
     def __init__(self, value_and_gradient, w, steps=STEPS):
         self._function, self._w, self._steps = value_and_gradient, w, steps
         self._kept = {}
 
-    def product(self, v, step=None):
-        """The Hessian times `v`; `step` is one of the steps, by default the first."""
-        return self._evaluated(np.asarray(v, float), self._steps[0] if step is None else step)[0]
+    def product(self, v):
+        """The Hessian times `v`."""
+        return self._evaluated(np.asarray(v, float), PRODUCT_STEP)[0]
 
     def distance(self, product, v, tolerance):
-        """How far `product` is from the Hessian times `v`, as a share of its length.
+        """How far `product` is from the Hessian times `v`, as a share of its length."""
+        gap, size = self.gap(product, v, tolerance)
+        return gap / (size or gap) if gap else 0.0
 
-        The second smallest of those to the quotients of all steps, or what comes second below
-        `tolerance`: a right product may be far from some (kinks, rounding), and a wrong one may by
-        chance be near to one (rounding that halves both alike).
+    def gap(self, product, v, tolerance):
+        """How far `product` is from the Hessian times `v`, and the length of that.
+
+        The Hessian is what the quotients of two steps in a row agree about to `tolerance`, the
+        largest such: with smaller ones, rounding could be wrong in the same way as the product.
+        If there are none (kinks at all steps but the smallest), the second nearest tells.
         """
-        found = []
+        gaps, last = [], None
         for step in self._steps:
             quotient, rounding, *_ = self._evaluate(v, step)
-            gap, size = np.linalg.norm(product - quotient), np.linalg.norm(quotient)
-            found.append(0.0 if gap <= rounding and size <= rounding else gap / (size or gap))
-            if sum(distance < tolerance for distance in found) > 1:
-                break
-        return float(sorted(found)[1])
-
-    def gap(self, product, v):
-        """How far `product` is from the Hessian times `v`; which step tells as for `distance`."""
-        gaps = (np.linalg.norm(product - self.product(v, step)) for step in self._steps)
-        return float(sorted(gaps)[1])
+            size = float(np.linalg.norm(quotient))
+            gap = float(np.linalg.norm(product - quotient))
+            gaps.append((0.0 if gap <= rounding and size <= rounding else gap, size))
+            if last is not None and np.linalg.norm(quotient - last) <= tolerance * size + rounding:
+                return min(gaps[-2:])
+            last = quotient
+        return sorted(gaps)[1]
 
     def spread(self, v):
-        """How far the quotients of a small and a larger step are from each other, as a share."""
-        (a, rounding, *_), (b, *_) = (self._evaluate(v, self._steps[i]) for i in (0, 2))
+        """How far quotients of two small steps are from each other, as a share."""
+        (a, rounding, *_), (b, *_) = (self._evaluate(v, step) for step in STEPS[2:4])
         gap = np.linalg.norm(a - b)
         return 0.0 if gap <= rounding else float(gap / np.linalg.norm(a))
 
     def are_of_a_gradient(self, v):
         """Whether the value rises along `v` as the gradient says."""
-        *_, slope, gradient, slack = self._evaluate(v, self._steps[0])
+        *_, slope, gradient, slack = self._evaluate(v, self._steps[1])
         return bool(abs(slope - gradient) <= slack)
 
     def _evaluate(self, v, step):

@@ -9,7 +9,7 @@ compared with what follows from gradients alone, in float64, once for every poin
 import numpy as np
 
 from callbacks._culprit import suspects
-from callbacks._differences import COARSE_STEPS, Differences, asymmetry
+from callbacks._differences import COARSE_STEPS, ROOT_MEAN_SQUARE, Differences, asymmetry
 from callbacks._surface import NonFiniteError
 
 # What is wrong in the structure of a product, as a share of its length. Right ones in float32 are
@@ -19,8 +19,9 @@ TOLERANCE = 1e-3
 # nothing for the Hessian; what is wrong in the structure stays.
 ROUNDING, JITTER = 1e-2, 1e-5
 COARSE_TOLERANCE, FEW_EXAMPLES = 1e-2, 4  # for quotients in float32
-# Of a cross-entropy below this, float64 has left too few digits of what is not fitted.
-NO_LOSS = 1e-8
+# Curvature times squared weights, beside probabilities that are 1 but for as much: float64 has then
+# less than three digits for a difference of them. (Only of what has no loss, so no other scale.)
+NO_LOSS, NO_CURVATURE = 1e-8, 1e-9
 
 
 class CurvatureError(ValueError):
@@ -54,7 +55,7 @@ def trusted_product(surface, w):
     """The `Product` of a `LossSurface` at `w`: as the backend makes it, if that is right.
 
     Else by differentiating twice in float64, else by differences of the gradient in float64, which
-    need no second derivative. The test takes three products and four gradients in float64.
+    need no second derivative. The test takes three products and five to nine gradients.
 
     Raises:
         CurvatureError: If the gradient is no gradient (random, or stopped on its way), or the model
@@ -84,15 +85,16 @@ def trusted_product(surface, w):
     if not differences.are_of_a_gradient(v):
         _refuse(surface, "the loss does not rise as its gradient says")
     product, right = tested(twice, surface.dtype)
+    loss = surface.value_and_gradient(w, wide=True)[0]
+    energy = (np.mean(w**2) + ROOT_MEAN_SQUARE**2) * (product.size if product else 1)
+    if abs(loss) < NO_LOSS and 0 < energy < NO_CURVATURE:
+        _refuse(surface, f"the loss, {loss:.2g}, is too near to zero for float64")
     if right or (product and product.error < ROUNDING and _is_rounding(surface, w, v, product)):
         return product
     if surface.dtype != "float64":
         product, right = tested(twice_in_float64, "float64")
         if right:
             return product
-    loss = surface.value_and_gradient(w, wide=True)[0]
-    if abs(loss) < NO_LOSS:
-        _refuse(surface, f"the loss, {loss:.2g}, is too near to zero for float64")
     product, right = tested(differences.product, "differences")
     product.error = max(product.error, differences.spread(v))
     if not right or product.error > TOLERANCE:

@@ -203,7 +203,8 @@ def _residuals(surface, w, product, values, vectors):
         gaps = [np.linalg.norm(product(q) - a * q) for a, q in zip(values, vectors, strict=True)]
         return np.array(gaps) + product.error * product.size
     true = Differences(lambda w: surface.value_and_gradient(w, wide=True), w)
-    return np.array([true.gap(a * q, q) for a, q in zip(values, vectors, strict=True)])
+    pairs = zip(values, vectors, strict=True)
+    return np.array([true.gap(a * q, q, TOLERANCE)[0] for a, q in pairs])
 
 
 def _hessian_trace(surface, draws, seed, product=None):
