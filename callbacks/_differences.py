@@ -59,9 +59,15 @@ class Differences:
         return 0.0 if gap <= rounding else float(gap / np.linalg.norm(a))
 
     def are_of_a_gradient(self, v):
-        """Whether the value rises along `v` as the gradient says."""
-        *_, slope, gradient, slack = self._evaluate(v, self._steps[1])
-        return bool(abs(slope - gradient) <= slack)
+        """Whether the value rises along `v` as the gradient says.
+
+        By one of two steps: in the larger a gradient has jumps where the loss has kinks.
+        """
+        for step in self._steps[1:3]:
+            *_, slope, gradient, slack = self._evaluate(v, step)
+            if abs(slope - gradient) <= slack:
+                return True
+        return False
 
     def _evaluate(self, v, step):
         key = (step, v.tobytes())
