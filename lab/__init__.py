@@ -21,14 +21,14 @@ from lab.claims.gates import (
 from lab.claims.measures import Measure, factor, points
 from lab.claims.vocabulary import Claim, Contrast, Experiment, Gate, RankCorrelation
 from lab.engines import ensembles, predictions
-from lab.engines.epochs import evaluate
+from lab.engines.evaluation import evaluate
 from lab.engines.fit import Fit, steps_per_epoch
 from lab.engines.matched import at_loss, gaps, keep_weights, matched, reaching, repeated
 from lab.engines.members import tune_members
 from lab.engines.once import once
+from lab.engines.stand_ins import stand_in
 from lab.engines.training import train
 from lab.engines.tune import tune
-from lab.engines.twins import stand_in
 
 __all__ = [
     "Claim",

@@ -1,4 +1,8 @@
-"""What the fused engine's two backends share: what a pass is, and what is compiled for a model."""
+"""What was compiled for a model, kept for as long as `fit` keeps what it has compiled.
+
+That is until `compile`, or until somebody has the training function made anew. What is set on
+layers in between counts for neither.
+"""
 
 from collections.abc import Callable, Generator
 from typing import Any
@@ -9,24 +13,21 @@ import numpy as np
 Passes = Generator[Any, tuple[tuple[str, int], np.ndarray], None]
 
 
-def once_per_compile(model, key, make: Callable):
-    """What `make` compiles for a model, kept until something that it computes with is replaced."""
-    optimizer = model.optimizer
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    with_these = [
-        optimizer,
-        model._compile_loss,
-        model._compile_metrics,
-        inner._learning_rate,
-        vars(inner).get("apply"),  # a callback may have put itself around it
-        *model.trainable_variables,
-        *optimizer.variables,
-    ]
-    kept = model.__dict__.get("_fused_epochs")
-    same = kept is not None and len(kept[0]) == len(with_these)
-    if not same or any(a is not b for a, b in zip(kept[0], with_these, strict=True)):
-        kept = (with_these, {})
-        object.__setattr__(model, "_fused_epochs", kept)  # Keras would track it as a layer's state
-    if key not in kept[1]:
-        kept[1][key] = make()
-    return kept[1][key]
+def functions_made(model, kind: str):
+    """The function of Keras's that a step was, or would be, compiled into."""
+    getattr(model, f"make_{kind}_function")()
+    return getattr(model, f"{kind}_function")
+
+
+def kept(model, kind: str, key, make: Callable):
+    """What `make` compiles for a model's "train" or "test", made once for every key."""
+    function = functions_made(model, kind)
+    traces = model.__dict__.get("_lab_traces")
+    if traces is None:
+        traces = {}
+        object.__setattr__(model, "_lab_traces", traces)  # Keras would track it as a layer's state
+    if kind not in traces or traces[kind][0] is not function:
+        traces[kind] = (function, {})
+    if key not in traces[kind][1]:
+        traces[kind][1][key] = make()
+    return traces[kind][1][key]

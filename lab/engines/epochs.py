@@ -4,15 +4,18 @@ A course asks for each pass over the data instead of making it, so that an engin
 its own way, alone or together with those of other courses.
 """
 
-from collections.abc import Callable, Generator, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 
-EVALUATION_BATCH = 1024
+from lab.engines.arrays import length, taken
+from lab.engines.compiled import functions_made
 
 
-def course(fit) -> Generator[tuple[str, int], dict[str, float], Any]:
+def course(fit) -> Generator[tuple[str, int], dict[str, Any], Any]:
     """A training with all calls and logs that `model.fit` gives to callbacks.
 
     Yields `("train", epoch)` and `("test", epoch)`, is sent the logs of that pass, and returns the
@@ -20,39 +23,62 @@ def course(fit) -> Generator[tuple[str, int], dict[str, float], Any]:
     """
     import keras
 
-    model = fit.model
+    model, epochs = fit.model, limited(fit)
+    if epochs < fit.epochs:
+        warnings.warn(f"Limiting epochs to {epochs}", stacklevel=2)
     callbacks = keras.callbacks.CallbackList(
         list(fit.callbacks),
         add_history=True,
         model=model,
-        epochs=fit.epochs,
+        epochs=epochs,
         steps=-(-fit.size // fit.batch_size),
         verbose=0,
     )
+    functions_made(model, "train")  # a callback may ask for it to be made anew
     model.stop_training = False
     logs: dict = {}
     callbacks.on_train_begin()
-    for epoch in range(fit.epochs):
-        model.reset_metrics()
-        callbacks.on_epoch_begin(epoch)
-        logs = yield "train", epoch
-        if fit.validation is not None:
-            callbacks.on_test_begin()
+    try:
+        for epoch in range(model._initial_epoch or 0, epochs):
             model.reset_metrics()
-            seen = yield "test", epoch
-            callbacks.on_test_end(seen)
-            logs |= {f"val_{name}": value for name, value in seen.items()}
-        callbacks.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-    model.optimizer.finalize_variable_values(model.trainable_weights)
+            callbacks.on_epoch_begin(epoch)
+            logs = dict((yield "train", epoch))
+            if fit.validation is not None:
+                model.stop_evaluating = False
+                callbacks.on_test_begin()
+                model.reset_metrics()
+                seen = numbers((yield "test", epoch))
+                callbacks.on_test_end(seen)
+                logs |= {f"val_{name}": value for name, value in seen.items()}
+            callbacks.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+    except Exception:
+        if keras.backend.backend() == "jax":
+            _finalize(model)  # there `fit` does that whatever happened
+        raise
+    _finalize(model)
     callbacks.on_train_end(logs=logs)
     return model.history
 
 
+def _finalize(model) -> None:
+    import keras
+
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+
+
+def limited(fit) -> int:
+    """The number of epochs, within what `keras.config.set_max_epochs` allows."""
+    import keras
+
+    return min(fit.epochs, keras.config.max_epochs() or fit.epochs)
+
+
 def last_pass(fit) -> tuple[str, int]:
     """What a course asks for last, unless a callback stops it before."""
-    return ("test" if fit.validation is not None else "train", fit.epochs - 1)
+    return ("test" if fit.validation is not None else "train", limited(fit) - 1)
 
 
 def is_watched(fit) -> bool:
@@ -61,25 +87,18 @@ def is_watched(fit) -> bool:
 
 
 def indices(fit, wanted: tuple[str, int], order: Callable) -> np.ndarray:
-    """The order of the examples in a pass: drawn for training, as they are for validation."""
+    """The examples of a pass in order: drawn for training, as they are for validation.
+
+    All of them, unless a callback has asked to stop: Keras then ends the pass after what it
+    executes at once, one step.
+    """
     kind, epoch = wanted
+    model = fit.model
     if kind == "train":
-        return order(fit.seed or 0, epoch, fit.size)
-    return np.arange(length(fit.validation))
-
-
-def length(data: Sequence) -> int:
-    """The number of examples of `(x, y)`, whatever structure of arrays these are."""
-    import keras
-
-    return len(keras.tree.flatten(tuple(data))[0])
-
-
-def taken(data: Sequence, which) -> tuple:
-    """`(x, y)` at some examples, for structures of arrays too."""
-    import keras
-
-    return keras.tree.map_structure(lambda part: part[which], tuple(data))
+        found, stops = order(fit.seed or 0, epoch, fit.size), model.stop_training
+    else:
+        found, stops = np.arange(length(fit.validation)), model.stop_evaluating
+    return found[: fit.batch_size * model.steps_per_execution] if stops else found
 
 
 def first_batch(fit) -> tuple:
@@ -97,46 +116,23 @@ def cut(order: np.ndarray, batch_size: int, whole_tail: bool = False):
     return head.astype("int32"), tail.astype("int32") if len(tail) else None
 
 
-def numbers(logs) -> dict[str, float]:
-    """Logs as Python numbers."""
-    return {name: float(value) for name, value in logs.items()}
+def numbers(logs) -> dict[str, Any]:
+    """Logs as `fit` hands them to callbacks: by name, dictionaries flattened, numbers as floats."""
+    import keras
+
+    found: dict[str, Any] = {}
+    for name, value in sorted((logs or {}).items()):
+        if isinstance(value, dict):
+            found |= numbers(value)
+            continue
+        if keras.ops.is_tensor(value):
+            value = keras.ops.convert_to_numpy(value)
+        with contextlib.suppress(Exception):  # it is no number
+            value = float(value)
+        found[name] = value
+    return found
 
 
 def convolves(model) -> bool:
     """Whether a convolution kernel is among the weights: those have three dimensions or more."""
     return any(len(weight.shape) > 2 for weight in model.trainable_variables)
-
-
-def build(model, batch: Sequence) -> None:
-    """Create all variables: a compiled loop cannot. Leaves weights and metrics as they were."""
-    _forward(model, batch)
-    model.reset_metrics()
-    model.optimizer.build(model.trainable_variables)
-
-
-def evaluate(model, data: Sequence) -> dict[str, float]:
-    """Loss and metrics of a compiled model over `data`, as `model.evaluate` gives them.
-
-    Operation by operation: `model.evaluate` first traces every model anew, which takes a hundred
-    times as long as the arithmetic of a small one.
-
-    Args:
-        model: A compiled `keras.Model`.
-        data: `(x, y)` or `(x, y, sample_weight)`.
-
-    Returns:
-        Loss and metrics by name.
-    """
-    model.reset_metrics()
-    logs = {}
-    for start in range(0, length(data), EVALUATION_BATCH):
-        logs = _forward(model, taken(data, slice(start, start + EVALUATION_BATCH)))
-    return numbers(logs)
-
-
-def _forward(model, batch: Sequence):
-    x, y, weight = (*batch, None)[:3]
-    predicted = model(x, training=False)
-    loss = model.compute_loss(x, y, predicted, weight, training=False)
-    model._loss_tracker.update_state(loss, sample_weight=length(batch))
-    return model.compute_metrics(x, y, predicted, weight)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.engines.epochs import length
+from lab.engines.arrays import as_arrays, length
 
 
 @dataclass(eq=False)
@@ -16,10 +16,12 @@ class Fit:
     Args:
         model: A compiled `keras.Model`.
         data: `(x, y)` or `(x, y, sample_weight)`, arrays with examples along the first axis, or
-            lists and dictionaries of them for models with several inputs or outputs.
+            lists and dictionaries of them for models with several inputs or outputs, as for `fit`;
+            `y`, or a part of it, may be None.
         batch_size: Examples per step. The last batch of an epoch may be smaller; it is trained on.
         epochs: Passes over the data.
-        validation: `(x, y)` or None; its loss and metrics are logged after every epoch.
+        validation: As `data`, or None; its loss and metrics are logged after every epoch, computed
+            in batches of `batch_size`.
         callbacks: `keras.callbacks.Callback`s.
         seed: Draws the batch order: epoch `e` visits the examples in the order of
             `numpy.random.default_rng([seed, e]).permutation(n)`, under every engine. None: the
@@ -46,9 +48,9 @@ class Fit:
 
     def __post_init__(self):
         """Check what `fit` would only notice after tracing."""
-        self.data = _arrays("data", self.data)
+        self.data = as_arrays("data", self.data)
         if self.validation is not None:
-            self.validation = _arrays("validation", self.validation)
+            self.validation = as_arrays("validation", self.validation)
         for name in ("batch_size", "epochs"):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < 1:
@@ -68,20 +70,6 @@ class Fit:
     def steps(self) -> int:
         """The number of updates it makes."""
         return self.epochs * steps_per_epoch(self.size, self.batch_size)
-
-
-def _arrays(name: str, data: Sequence) -> tuple:
-    """`(x, y)` or `(x, y, sample_weight)` as arrays, checked."""
-    import keras
-
-    data = tuple(keras.tree.map_structure(np.asarray, tuple(data)))
-    lengths = [len(part) if part.ndim else 0 for part in keras.tree.flatten(data)]
-    if len(data) not in (2, 3) or len(set(lengths)) != 1 or not lengths[0]:
-        raise ValueError(
-            f"`{name}` must be (x, y) or (x, y, sample_weight) of one length, not empty. "
-            f"Received: lengths={lengths}"
-        )
-    return data
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lab.engines.epochs import build, course, first_batch, indices
+from lab.engines.arrays import dense
+from lab.engines.building import build
+from lab.engines.epochs import course, first_batch, indices
 
 BATCH_HOOKS = tuple(
     f"on_{kind}batch_{when}" for kind in ("", "train_", "test_") for when in ("begin", "end")
 )
+# What `fit` calls on the model, and the engine would not.
+OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function", "_make_function")
 log = logging.getLogger(__name__)
 
 
@@ -22,16 +26,50 @@ def obstacle(fit) -> str:
     """Why a fit cannot be fused and must run as plain `fit`, or nothing."""
     import keras
 
-    for callback in fit.callbacks:
+    model, backend = fit.model, keras.backend.backend()
+    for callback in keras.tree.flatten(list(fit.callbacks)):
         for hook in BATCH_HOOKS:
             method = getattr(callback, hook)
             base = getattr(keras.callbacks.Callback, hook)
             if getattr(method, "__func__", None) is not base:
                 return f"{type(callback).__name__} overrides {hook}, which needs every batch"
-    if keras.backend.backend() not in ("tensorflow", "jax"):
-        return f"the {keras.backend.backend()} backend has no fused engine"
-    if fit.model.run_eagerly:
+    for method in OF_FIT:
+        if getattr(type(model), method) is not getattr(keras.Model, method) or method in vars(
+            model
+        ):
+            return f"the model has a `{method}` of its own"
+    if backend not in ("tensorflow", "jax"):
+        return f"the {backend} backend has no fused engine"
+    if model.run_eagerly:
         return "the model was compiled with run_eagerly=True"
+    if not dense((fit.data, fit.validation)):
+        return "the data are ragged or sparse"
+    if keras.config.max_steps_per_epoch():
+        return "keras.config limits the steps of an epoch"
+    return _on_jax(model) if backend == "jax" else _on_tensorflow(model)
+
+
+def _on_tensorflow(model) -> str:
+    import tensorflow as tf
+
+    if model._distribute_strategy is not None or tf.distribute.has_strategy():
+        return "it is distributed by tf.distribute"
+    if tf.config.functions_run_eagerly():
+        return "TensorFlow runs functions eagerly"
+    if model.train_function is not None and "_lab_traces" not in vars(model):
+        before = getattr(model, "_compiled_trainable_state", {})
+        if any(layer.trainable != was for layer, was in before.items()):
+            return "layers were frozen or freed since `fit` has compiled its step"
+    return ""
+
+
+def _on_jax(model) -> str:
+    import keras
+
+    if keras.distribution.distribution() is not None:
+        return "it is distributed by keras.distribution"
+    if not model.jit_compile:
+        return "the model was compiled with jit_compile=False"
     return ""
 
 
@@ -57,18 +95,32 @@ def train(fit, order: Callable[[int, int, int], np.ndarray]):
         from lab.engines.on_tensorflow import passes
     else:
         from lab.engines.on_jax import passes
-    build(fit.model, first_batch(fit))
-    life = course(fit)
-    wanted = next(life)
-    # Only now: callbacks may have changed the rate's schedule or what the optimizer does.
-    run = passes(fit)
-    next(run)
+
+        build(fit.model, first_batch(fit))
+    return live(fit, course(fit), passes(fit), order)
+
+
+def live(fit, life, run, order: Callable, wanted: tuple | None = None):
+    """Lead a course to its end with an engine's passes; returns the history.
+
+    Args:
+        fit: The `Fit`.
+        life: Its course.
+        run: The engine's passes.
+        order: The batch order as a function of seed, epoch and number of examples.
+        wanted: The pass that the course waits for, if it has begun.
+    """
     try:
+        wanted = wanted or next(life)
+        next(run)  # only now: callbacks may have changed what the model or its optimizer does
         while True:
-            logs = run.send((wanted, indices(fit, wanted, order)))
             try:
+                logs = run.send((wanted, indices(fit, wanted, order)))
+            except Exception as error:
+                wanted = life.throw(error)  # which ends as `fit` does
+            else:
                 wanted = life.send(logs)
-            except StopIteration as end:
-                return end.value
+    except StopIteration as end:
+        return end.value
     finally:
         run.close()

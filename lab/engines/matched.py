@@ -8,7 +8,7 @@ weights kept; measure `matched`.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lab.engines.epochs import evaluate
+from lab.engines.evaluation import evaluate
 from lab.engines.fit import Fit
 from lab.engines.tune import Tuned
 

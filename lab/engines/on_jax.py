@@ -4,12 +4,12 @@ For convolutions on a CPU, which XLA's loops run on a slow path: 5.8 s a step fo
 that takes 0.2 s outside of one. All else is a stack of one (`lab.engines.stacked`).
 """
 
-import functools
-
 import jax
 
-from lab.engines.compiled import Passes, once_per_compile
-from lab.engines.epochs import cut, numbers
+from lab.engines.building import has_own_step
+from lab.engines.compiled import Passes, kept
+from lab.engines.epochs import cut
+from lab.engines.program import step_of
 
 
 def passes(fit) -> Passes:
@@ -19,38 +19,30 @@ def passes(fit) -> Passes:
     if fit.validation is not None:
         data["test"] = jax.tree.map(jax.numpy.asarray, tuple(fit.validation))
     logs = None
-    compiled: dict = {}
     while True:
         (kind, _), order = yield logs
-        if kind not in compiled:
-            make = functools.partial(_compiled, model, kind == "train")
-            compiled[kind] = once_per_compile(model, kind, make)
+        run = kept(model, kind, "one step", lambda kind=kind: _compiled(model, kind))
         head, tail = cut(order, fit.batch_size)
-        groups = _groups(model, kind == "train")
+        groups = _groups(model)
         state = tuple([v.value for v in group] for group in groups)
-        logs, state = compiled[kind](state, data[kind], head, tail)
+        for index in [*head, *([] if tail is None else [tail])]:
+            logs, state = run(state, data[kind], index)
         for group, values in zip(groups, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
-        logs = numbers(jax.device_get(logs))
+        logs = jax.device_get(logs)
 
 
-def _groups(model, training: bool) -> list:
-    optimizer = [model.optimizer.variables] if training else []
+def _groups(model) -> list:
     variables = [model.trainable_variables, model.non_trainable_variables]
-    return [*variables, *optimizer, model.metrics_variables]
+    return [*variables, model.optimizer.variables, model.metrics_variables]
 
 
-def _compiled(model, training: bool):
-    step = model.train_step if training else model.test_step
+def _compiled(model, kind: str):
+    step = step_of(model, kind, has_own_step(model, kind))
 
     @jax.jit
     def one(state, arrays, index):
-        return step(state, jax.tree.map(lambda part: part[index], arrays))
+        return step(state, {}, jax.tree.map(lambda part: part[index], arrays))
 
-    def run(state, arrays, head, tail):
-        for index in [*head, *([] if tail is None else [tail])]:
-            logs, state = one(state, arrays, index)
-        return logs, state
-
-    return run
+    return one

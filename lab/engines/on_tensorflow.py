@@ -1,13 +1,18 @@
 """A pass over the data as one `tf.function`, by XLA where that pays."""
 
+import contextlib
 import functools
+import logging
 
 import tensorflow as tf
 
-from lab.engines import twins
-from lab.engines.compiled import Passes, once_per_compile
-from lab.engines.epochs import convolves, cut, first_batch, is_watched, last_pass, numbers
+from lab.engines import traces
+from lab.engines.building import build, has_own_step
+from lab.engines.compiled import Passes, kept
+from lab.engines.epochs import convolves, cut, first_batch
+from lab.engines.steps import by_step, first_line, say_once
 
+log = logging.getLogger(__name__)
 # XLA takes 0.3 to 0.6 s longer to compile a dense network and saves 60 to 200 microseconds a step.
 XLA_PAYS_FROM = 4_000  # steps
 
@@ -16,38 +21,70 @@ def passes(fit) -> Passes:
     """Yields the logs of the passes that it is sent, with `fit.model` as callbacks expect it."""
     import keras
 
-    steps = fit.epochs * -(-fit.size // fit.batch_size)
-    xla = uses_xla(fit.model, steps) if fit.jit_compile is None else fit.jit_compile
-    # Callbacks would want every epoch's values fetched back, which takes longer than tracing.
-    twin = None if is_watched(fit) else twins.of(fit.model, first_batch(fit), xla)
-    model = fit.model if twin is None else twin.model
-    data = {"train": keras.tree.map_structure(tf.convert_to_tensor, fit.data)}
+    model = fit.model
+    data = {"train": keras.tree.map_structure(_tensor, fit.data)}
     if fit.validation is not None:
-        data["test"] = keras.tree.map_structure(tf.convert_to_tensor, fit.validation)
-    compiled: dict = {}
-    logs = None
-    if twin is not None:
-        twin.read(fit.model)
+        data["test"] = keras.tree.map_structure(_tensor, fit.validation)
+    (kind, _), order = yield None
+    with contextlib.suppress(Exception):  # the step can do without, or says it in `fit`'s words
+        build(model, first_batch(fit))
+    xla = uses_xla(model, fit.steps) if fit.jit_compile is None else fit.jit_compile
     while True:
-        wanted, order = yield logs
-        kind = wanted[0]
-        model.reset_metrics()
-        # A step of the user's own may log what is no metric: its last batch then speaks for all.
-        own = getattr(type(model), f"{kind}_step") is not getattr(keras.Model, f"{kind}_step")
-        if kind not in compiled:
-            make = functools.partial(_compiled, model, f"{kind}_step", own, xla)
-            compiled[kind] = once_per_compile(model, (kind, xla), make)
-        head, tail = cut(order, fit.batch_size, whole_tail=own)
-        tail = None if tail is None else tf.convert_to_tensor(tail)
-        logs = numbers(compiled[kind](data[kind], tf.convert_to_tensor(head), tail))
-        if twin is not None and wanted == last_pass(fit):
-            twin.write(fit.model)
+        logs = _pass(model, kind, data[kind], order, fit.batch_size, xla)
+        (kind, _), order = yield logs
 
 
-def _compiled(model, step: str, own: bool, xla: bool):
-    call = getattr(model, step)
+def _pass(model, kind: str, data, order, batch_size: int, xla: bool):
+    own = has_own_step(model, kind)
+    # A step of the user's own may log what is no metric: its last batch then speaks for all.
+    head, tail = cut(order, batch_size, whole_tail=own)
+    arguments = (data, _tensor(head), _tensor(tail))
+    for by_xla in (True, False) if xla else (False,):
+        try:
+            run = _compiled(model, kind, own, arguments, by_xla)
+        except Exception as error:
+            say_once(f"a whole epoch of it cannot be traced ({first_line(error)})")
+            break
+        if by_xla and not model.jit_compile and (run.trace.draws or run.trace.failed):
+            continue  # XLA would draw other numbers
+        try:
+            logs = run(*arguments)
+        except tf.errors.OpError as error:
+            if not by_xla:
+                raise
+            # Nothing has happened: a program of XLA is compiled first, and writes when it is done.
+            run.trace.failed = True
+            _say_once(f"it cannot compile the epoch ({first_line(error)})")
+            continue
+        return model._get_metrics_result_or_logs(logs) if own else logs
+    return by_step(model, kind, data, [*head, *([] if tail is None else [tail])])
 
-    @tf.function(reduce_retracing=True, jit_compile=xla or None)
+
+def _tensor(part):
+    return None if part is None else tf.convert_to_tensor(part)
+
+
+def _compiled(model, kind: str, own: bool, arguments: tuple, xla: bool) -> traces.Bound:
+    import keras
+
+    data, _, tail = arguments
+    # Batches of unknown size, as under `fit`: Keras weighs the losses of several outputs by it.
+    some = tf.TensorSpec((None,), tf.int32)
+    rows = tf.TensorSpec((None, None), tf.int32)
+    specs = (keras.tree.map_structure(_any_number, data), rows, None if tail is None else some)
+    key = (kind, own, repr(specs))
+    run = _epoch(model, f"{kind}_step", own)
+    return kept(model, kind, (key, xla), lambda: traces.traced(model, key, run, specs, xla))
+
+
+def _any_number(part):
+    return None if part is None else tf.TensorSpec((None, *part.shape[1:]), part.dtype)
+
+
+def _epoch(model, step: str, own: bool):
+    # As `fit` does; so it is traced once, for whole batches and the last one.
+    call = tf.function(tf.autograph.experimental.do_not_convert(getattr(model, step)))
+
     def run(arrays, head, tail):
         for i in tf.range(tf.shape(head)[0]):
             call(_gathered(arrays, head[i]))
@@ -62,15 +99,24 @@ def _compiled(model, step: str, own: bool, xla: bool):
 def _gathered(arrays, index):
     import keras
 
-    return keras.tree.map_structure(lambda part: tf.gather(part, index), arrays)
+    def gathered(part):
+        return None if part is None else tf.gather(part, index)
+
+    return keras.tree.map_structure(gathered, arrays)
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    log.warning("Trained without XLA: %s.", reason)
 
 
 def uses_xla(model, steps: int) -> bool:
-    """Whether a training of so many steps runs as one XLA program.
+    """Whether a training of so many steps is to run as one XLA program, if that compiles.
 
     On a GPU what Keras has chosen. On a CPU dense networks that train for long enough: XLA makes
-    these faster and convolutions slower (`make bench` shows both). Not with dropout, whose masks
-    XLA draws otherwise. It depends on the training alone, never on what was compiled before.
+    these faster and convolutions slower (`make bench` shows both). Not where random numbers are
+    drawn, such as with dropout, whose masks XLA draws otherwise. It depends on the training alone,
+    never on what was compiled before.
     """
     if model.jit_compile or tf.config.list_physical_devices("GPU"):
         return bool(model.jit_compile)  # on a CPU Keras never chooses it by itself

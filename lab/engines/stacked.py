@@ -11,19 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lab.engines import program
-from lab.engines.epochs import (
-    build,
-    convolves,
-    course,
-    cut,
-    first_batch,
-    indices,
-    is_watched,
-    last_pass,
-    numbers,
-)
-from lab.engines.program import compiled, group_key, variables
+from lab.engines import program, steps
+from lab.engines.building import build
+from lab.engines.epochs import convolves, course, cut, first_batch, indices, is_watched, last_pass
+from lab.engines.fused import live
+from lab.engines.program import compiled, group_key, traced, variables
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +33,7 @@ def train_each(fits: Sequence, order: Callable[[int, int, int], np.ndarray]) -> 
     """
     members: list[_Member] = []
     results: list[Any] = [None] * len(fits)
-    groups: dict[tuple, list[_Member]] = {}
+    groups: dict[Any, list[_Member]] = {}
     taken: set[int] = set()
     for i, fit in enumerate(fits):
         try:
@@ -79,29 +71,54 @@ class _Member:
 
     def __init__(self, fit, place: int, order):
         self.fit, self.place, self.order = fit, place, order
-        self._life = course(fit)
+        self.life = course(fit)
         # First of all: callbacks may add variables to the optimizer or replace its schedule.
-        self.wants: Any = next(self._life)  # ("train" or "test", epoch), or None at the end
-        self.variables = variables(fit.model)
-        self.identities = _identities(fit.model)
-        self.unused_metrics = [v.value for v in self.variables[3]]
+        self.wants: Any = next(self.life)  # ("train" or "test", epoch), or None at the end
         self.watched, self.last = is_watched(fit), last_pass(fit)
-        self.key, self.numbers = group_key(fit)
         self.result: Any = None
+        self.key: tuple | None = None
+        self.numbers: dict = {}
+        self.look()
+
+    def look(self) -> None:
+        """See which variables the model has and what its step is. `key` is None if it has none."""
+        self.variables = variables(self.fit.model)
+        self.identities = _identities(self.fit.model)
+        self.unused_metrics = [v.value for v in self.variables[3]]
+        try:
+            self.key, self.numbers = group_key(self.fit)
+        except Exception as error:
+            steps.say_once(f"its step cannot be traced alone ({steps.first_line(error)})")
+            self.key, self.numbers = None, {}
+
+    def by_steps(self) -> None:
+        """Train it to its end as `fit` does."""
+        run = steps.passes(self.fit)
+        try:
+            self.result = live(self.fit, self.life, run, self.order, self.wants)
+        except Exception as error:
+            self.result = error
+        self.wants = None
 
     def go_on(self, logs) -> None:
         """Hand over the logs that it wanted; afterwards it wants others, or has its result."""
         try:
-            self.wants = self._life.send(logs)
-            if _identities(self.fit.model) != self.identities:
-                raise RuntimeError(
-                    "A callback changed which variables the model has; such a model cannot be "
-                    "stacked. Received: engine='stacked'; use engine='fused'."
-                )
+            self.wants = self.life.send(logs)
         except StopIteration as end:
             self.wants, self.result = None, end.value
         except Exception as error:
             self.wants, self.result = None, error
+
+    def has_moved(self) -> bool:
+        """Whether a callback changed which variables the model has."""
+        return _identities(self.fit.model) != self.identities
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, as `fit` would."""
+        try:
+            self.life.throw(error)
+        except Exception as last:
+            self.wants, self.result = None, last
 
     def batches(self):
         """The examples' indices in batches, as `lab.engines.epochs.cut` gives them."""
@@ -124,20 +141,37 @@ def _together(members: list[_Member]) -> None:
     """Train members of one group to their ends; out of memory, one half after the other."""
     if not members:
         return
+    if members[0].key is None:
+        for member in members:
+            member.by_steps()
+        return
     try:
         _Stack(members).run()
         return
     except Exception as error:
-        live = [member for member in members if member.wants]
-        if len(live) < 2 or "RESOURCE_EXHAUSTED" not in str(error):
-            for member in live:
-                member.wants, member.result = None, error
+        going = [member for member in members if member.wants]
+        if len(going) < 2 or "RESOURCE_EXHAUSTED" not in str(error):
+            for member in going:
+                member.fail(error)
             return
     # Outside the `except`, whose traceback would keep the large stack alive.
-    half = len(live) // 2
-    log.warning("Out of memory with %d models in a stack: going on with %d.", len(live), half)
-    _together(live[:half])
-    _together(live[half:])
+    half = len(going) // 2
+    log.warning("Out of memory with %d models in a stack: going on with %d.", len(going), half)
+    _together(going[:half])
+    _together(going[half:])
+
+
+def _apart(members: list[_Member]) -> None:
+    """Train members of what was one group to their ends, each with those that are like it now."""
+    groups: dict[Any, list[_Member]] = {}
+    for member in members:
+        groups.setdefault((member.key, _shapes(member)), []).append(member)
+    for group in groups.values():
+        _together(group)
+
+
+def _shapes(member) -> str:
+    return str([None if part is None else part.shape for part in member.batches()])
 
 
 class _Stack:
@@ -160,10 +194,11 @@ class _Stack:
         import jax
 
         while live := [member for member in self.members if member.wants]:
-            if 2 * len(live) <= len(self.members):  # one that has stopped still costs its share
-                self._write(live)
+            alike = len({(m.key, _shapes(m)) for m in live}) == 1
+            if not alike or 2 * len(live) <= len(self.members):  # a stopped one costs its share
+                self._write([member for member in live if not member.watched])
                 self.state = []
-                return _together(live)
+                return _apart(live)
             try:
                 logs, metrics = self._compute(live[0].wants[0])
             except Exception:
@@ -178,8 +213,10 @@ class _Stack:
                 shown = member.watched or member.wants == member.last
                 if shown:
                     member.write(_row(host, i))
-                member.go_on(numbers(_row(logs, i)))
-                if shown and member.wants and member.touched():
+                member.go_on(_row(logs, i))
+                if member.wants and member.has_moved():
+                    member.look()
+                elif shown and member.wants and member.touched():
                     touched[i] = [[v.value for v in g] for g in member.variables[:3]]
             if touched:
                 rows = [touched.get(i) or _row(host[:3], i) for i in range(len(self.members))]
@@ -192,7 +229,10 @@ class _Stack:
         cut = [(m if m.wants else member).batches() for m in self.members]
         arrays, which = self.data[kind]
         arguments = ((*self.state, self.metrics), self.numbers, which, _stacked(cut), arrays)
-        program = compiled(member.fit.model, member.key, kind, arguments)
+        sizes = [0 if part is None else part.shape[-1] * bool(len(part)) for part in cut[0]]
+        program = compiled(
+            [traced(member.fit, kind, member.numbers, size) for size in sizes], arguments
+        )
         logs, state = program(*arguments)
         logs = jax.device_get(logs)  # an error of the computation is raised here at the latest
         self.state = list(state[:3])

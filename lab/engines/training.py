@@ -4,10 +4,9 @@ Every engine gives the same history for a `Fit`; `plain` is the reference for th
 """
 
 from collections.abc import Sequence
+from types import NoneType
 
-import numpy as np
-
-from lab.engines.epochs import taken
+from lab.engines.arrays import taken
 from lab.engines.fit import Fit, batch_order
 
 ENGINES = ("fused", "plain", "stacked")  # the first is the default
@@ -105,16 +104,20 @@ def check(fit: Fit) -> None:
     sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
     if not (sparse and loss.ignore_class is None) and loss != "sparse_categorical_crossentropy":
         return
-    if not model.built or not isinstance(model.output_shape, tuple):
+    shape = getattr(model, "output_shape", None) if model.built else None
+    if not isinstance(shape, tuple) or not all(isinstance(n, (int, NoneType)) for n in shape):
         return
-    classes = model.output_shape[-1]
+    classes = shape[-1]
     for name, data in (("data", fit.data), ("validation", fit.validation or ())):
-        for y in data[1:2]:
-            if not isinstance(y, np.ndarray) or not 0 <= y.min() <= y.max() < classes:
-                raise ValueError(
-                    f"labels in `{name}` must be in 0 to {classes - 1}, the classes of the "
-                    f"model's output. Received: {y.min()} to {y.max()}"
-                )
+        targets = keras.tree.flatten(data[1:2])
+        if len(targets) != 1 or targets[0] is None or classes is None:
+            continue
+        (y,) = targets
+        if not 0 <= y.min() <= y.max() < classes:
+            raise ValueError(
+                f"labels in `{name}` must be in 0 to {classes - 1}, the classes of the "
+                f"model's output. Received: {y.min()} to {y.max()}"
+            )
 
 
 def _check_engine(engine: str) -> None:
@@ -174,7 +177,10 @@ def _plain(fit: Fit):
 
         def __getitem__(self, step):
             batch = self.order[step * fit.batch_size : (step + 1) * fit.batch_size]
-            return taken(fit.data, batch)
+            given = taken(fit.data, batch)
+            while given[-1] is None:  # a generator of TensorFlow's has no word for that
+                given = given[:-1]
+            return given
 
     data = FreshOrder()
     # `fit` tells callbacks of a new epoch before it opens the iterator on that epoch's batches.
@@ -182,7 +188,8 @@ def _plain(fit: Fit):
     return fit.model.fit(
         data,
         epochs=fit.epochs,
-        validation_data=None if fit.validation is None else tuple(fit.validation),
+        validation_data=fit.validation,
+        validation_batch_size=fit.batch_size,
         callbacks=[announce, *fit.callbacks],
         shuffle=False,
         verbose=0,

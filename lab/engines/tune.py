@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from lab.engines.epochs import evaluate
+from lab.engines.evaluation import evaluate
 from lab.engines.fit import Fit
 
 DIVERGED = (-math.inf, -math.inf)

@@ -136,7 +136,7 @@ class Trial:
         As `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`, in inference mode: the
         caller has recomputed batch-norm statistics. Call it after the last training.
         """
-        from lab.engines.epochs import evaluate
+        from lab.engines.evaluation import evaluate
 
         for part, split in (("train", data.train), ("test", data.test)):
             seen = evaluate(model, split)

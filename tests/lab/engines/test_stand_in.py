@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks import _surface, gradient_noise, hessian_vector_product, top_eigenvalues
+from callbacks import _loss, gradient_noise, hessian_vector_product, top_eigenvalues
 from lab import stand_in
-from lab.engines import twins
+from lab.engines import stand_ins
 
 pytestmark = pytest.mark.both_backends
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.both_backends
 def traced(monkeypatch):
     """One entry for every time that a loss is traced."""
     seen = []
-    loss = _surface._Loss.__call__
+    loss = _loss.Loss.__call__
     monkeypatch.setattr(
-        _surface._Loss, "__call__", lambda self, *a: seen.append(self.model) or loss(self, *a)
+        _loss.Loss, "__call__", lambda self, *a: seen.append(self.model) or loss(self, *a)
     )
-    monkeypatch.setattr(twins, "_twins", {})
+    monkeypatch.setattr(stand_ins, "_kept", {})
     return seen
 
 
@@ -81,7 +81,7 @@ def test_the_model_is_left_alone_and_nothing_is_drawn():
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own generator")
 def test_it_leaves_the_seed_of_tensorflow_alone(monkeypatch):
-    """Found by a review: making a twin once set TensorFlow's global seed to 0."""
+    """Found by a review: making a copy once set TensorFlow's global seed to 0."""
     import tensorflow as tf
 
     def drawn():
@@ -89,13 +89,49 @@ def test_it_leaves_the_seed_of_tensorflow_alone(monkeypatch):
         stand_in(network(1), examples(0))
         return float(tf.random.uniform(()))
 
-    monkeypatch.setattr(twins, "_twins", {})
-    assert drawn() == drawn()  # the first makes the twin, the second finds it
+    monkeypatch.setattr(stand_ins, "_kept", {})
+    assert drawn() == drawn()  # the first makes the copy, the second finds it
 
 
-def test_what_no_configuration_describes_is_measured_itself():
-    class Mine(keras.Model):
-        pass
+def adapted(seed):
+    """A network whose configuration lacks what its first layer has learned."""
+    scale = keras.layers.Normalization()
+    scale.adapt(examples(seed)[0] * 50 + 1000)
+    model = network(seed)
+    inputs = keras.Input((4,))
+    outer = keras.Model(inputs, model(scale(inputs)))
+    outer.compile("sgd", model.loss)
+    return outer
 
-    model = network(0, Mine)
+
+def with_huber(seed):
+    """A loss that leaves its argument out of its configuration."""
+    model = network(seed)
+    model.compile("sgd", keras.losses.Huber(delta=10.0))
+    return model
+
+
+def regularized_late(seed):
+    model = network(seed)
+    model.layers[1].kernel.regularizer = keras.regularizers.L2(1.0)
+    return model
+
+
+@pytest.mark.parametrize("make", [adapted, with_huber, regularized_late])
+def test_what_a_configuration_does_not_say_is_measured_itself(make):
+    model = make(0)
     assert stand_in(model, examples(0)) is model
+
+
+def test_a_stand_in_can_be_trained_and_the_model_keeps_its_arrays():
+    """Keras gives away JAX's arrays when it trains: the copy once had those of the model."""
+    model = network(0)
+    model.fit(*examples(0), verbose=0)
+    before = model.get_weights()
+    kept = stand_in(model, examples(0))
+    assert kept is not model
+    kept.fit(*examples(0), verbose=0)
+    kept.evaluate(*examples(0), verbose=0)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.evaluate(*examples(0), verbose=0)

@@ -1,0 +1,54 @@
+"""Keras's own tests, from its installed wheel, with `Model.fit` routed through the engine."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.both_backends]
+ROOT = Path(__file__).resolve().parents[3]
+SOURCE = Path(keras.__file__).parent / "src"
+# One needs a file of Keras's repository that its wheel has not.
+CALLBACKS = [
+    f for f in sorted(SOURCE.glob("callbacks/*_test.py")) if f.stem != "remote_monitor_test"
+]
+SUITES = {
+    "trainers": ["trainers/trainer_test.py"],
+    "callbacks": [f"callbacks/{one.name}" for one in CALLBACKS],
+    "the rest": ["optimizers", "layers/normalization", "layers/rnn"],
+}
+LEAST = 0.7  # of the routed calls that are fused
+
+
+def run(suite, counts, routed):
+    """The tests that failed, by name."""
+    plugins = ["-p", "tests.lab.faults.keras_suite", "-p", "no:cacheprovider", "-W", "ignore"]
+    asked = [*plugins, "-q", "-c", os.devnull, "--import-mode=importlib", f"--rootdir={SOURCE}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *asked, *(str(SOURCE / one) for one in SUITES[suite])],
+        cwd=ROOT,
+        env=os.environ
+        | {"LAB_COUNTS": str(counts), "LAB_ROUTED": str(int(routed)), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
+    assert re.search(r"\d+ passed", done.stdout), done.stdout[-3000:] + done.stderr[-3000:]
+    return set(re.findall(r"^FAILED (?:.*/)?(\S+?::\S+)", done.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_passes_with_fit_passes_with_the_engine(suite, tmp_path):
+    counts = tmp_path / "counts.json"
+    failed = run(suite, counts, routed=True)
+    seen = json.loads(counts.read_text())
+    print(suite, seen)
+    assert failed <= run(suite, counts, routed=False)
+    if suite != "the rest":
+        counted = seen["counts"]
+        assert counted["fused"] >= LEAST * (counted["routed"] - counted["raised"]), seen
