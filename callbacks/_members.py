@@ -5,19 +5,22 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from callbacks._carried import Resumable, inner_optimizer
 from callbacks._probabilities import probabilities
 from callbacks._schedule import whole_number
 
 
-class Members(keras.callbacks.Callback):
+class Members(Resumable):
     """Keeps weights and gives them back, one by one or as an ensemble.
 
-    Subclasses call `keep` when it is time. Each `fit` is a run of its own.
+    Subclasses define `_is_due(epoch)`, whether its end leaves a snapshot. Each `fit` is a run of
+    its own, except one that goes on with another.
     """
 
     def __init__(self):
         super().__init__()
         self.snapshots = []
+        self._restored, self._begun, self._taken = False, None, None
 
     def members(self, last=None):
         """Goes through the members: gives the model each one's weights in turn.
@@ -70,14 +73,58 @@ class Members(keras.callbacks.Callback):
             total = total + probabilities(model, outputs, from_logits)
         return total / len(chosen)
 
-    def on_train_begin(self, logs=None):
-        """Forgets the snapshots of an earlier training."""
-        super().on_train_begin(logs)
-        self.snapshots = []
+    def set_model(self, model):
+        """Gets the model before any callback's training begins, so before weights are restored."""
+        self._restored, self._begun, self._taken = False, None, None
+        super().set_model(model)
 
-    def keep(self):
-        """Takes a snapshot of the model's weights now."""
-        self.snapshots.append([np.array(weight) for weight in self.model.get_weights()])
+    def on_train_begin(self, logs=None):
+        """Forgets the snapshots of an earlier training, unless this one goes on with it."""
+        super().on_train_begin(logs)
+        if not self._restored:
+            self.snapshots = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Counts steps from here, to know the epoch's end."""
+        super().on_epoch_begin(epoch, logs)
+        self._begun = epoch, self._count()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Takes the snapshot if one is due."""
+        super().on_epoch_end(epoch, logs)
+        self._take(epoch)
+
+    def _is_due(self, epoch):
+        raise NotImplementedError
+
+    def _take(self, epoch):
+        if epoch != self._taken and self._is_due(epoch):
+            self.snapshots.append([np.array(weight) for weight in self.model.get_weights()])
+            self._taken = epoch
+
+    def _count(self):
+        optimizer = inner_optimizer(self.model.optimizer)
+        count = getattr(optimizer, "_iterations", 0)
+        return int(keras.ops.convert_to_numpy(count))
+
+    def _numbers(self):
+        # The end of an epoch may be saved before this callback hears of it.
+        if self._begun is not None:
+            epoch, count = self._begun
+            if self._count() - count == self.params.get("steps"):
+                self._take(epoch)
+        return {
+            f"{i}_{j}": weight
+            for i, snapshot in enumerate(self.snapshots)
+            for j, weight in enumerate(snapshot)
+        }
+
+    def _take_over(self, numbers):
+        order = sorted(tuple(map(int, name.split("_"))) for name in numbers)
+        self.snapshots = [[] for _ in range(order[-1][0] + 1)]
+        for i, j in order:
+            self.snapshots[i].append(numbers[f"{i}_{j}"])
+        self._restored = True
 
     def _chosen(self, last):
         if not self.snapshots:

@@ -4,13 +4,15 @@ import math
 
 import keras
 
+from callbacks._carried import Resumable, inner_optimizer
 from callbacks._retrace import forget_trace
 
 
 class StepRate(keras.optimizers.schedules.LearningRateSchedule):
     """A rate as a function of the steps made, computed inside the compiled training step.
 
-    Subclasses define `rate(t)`, in operations of `keras.ops` only: its numbers may be traced.
+    Subclasses define `rate(t)`, in operations of `keras.ops` only, also between two of its floats:
+    these may be traced, and Python would round what it computes with them otherwise.
 
     Args:
         variable: The optimizer's own rate, a `keras.Variable`.
@@ -18,24 +20,27 @@ class StepRate(keras.optimizers.schedules.LearningRateSchedule):
         **numbers: What else `rate` needs; each becomes an attribute.
     """
 
+    # For `lab`: a compiled program may take them as inputs instead of one program for each rate.
+    floats_may_be_traced = True
+
     def __init__(self, variable, offset, **numbers):
         self.variable = variable
-        self._config = {"offset": int(offset), **numbers}
-        vars(self).update(self._config)
+        self._names = ("offset", *numbers)
+        vars(self).update(numbers, offset=int(offset))
 
     def __call__(self, step):
         return self.rate(keras.ops.subtract(step, self.offset))
 
     def get_config(self):
         """The numbers by the names of the attributes they are."""
-        return dict(self._config)
+        return {name: vars(self)[name] for name in self._names}
 
     def rate(self, t):
         """The rate of step `t`, an integer tensor that counts from 0."""
         raise NotImplementedError
 
 
-class StepRateCallback(keras.callbacks.Callback):
+class StepRateCallback(Resumable):
     """Lends the optimizer a `StepRate` for the length of a training, and logs `learning_rate`.
 
     Subclasses define `_step_rate(variable, step, epoch)`, which makes it; `step` is the optimizer's
@@ -94,6 +99,7 @@ class StepRateCallback(keras.callbacks.Callback):
         if self._rate is not None and _optimizer(self.model)._learning_rate is self._rate:
             _lend(self.model, self._rate.variable)
         self._started = False
+        super().on_train_end(logs)
 
     def _step_rate(self, variable, step, epoch):
         raise NotImplementedError
@@ -128,10 +134,8 @@ def rates(**pair):
 
 
 def _optimizer(model):
-    """The optimizer whose rate counts: the inner one of a `LossScaleOptimizer`."""
-    optimizer = model.optimizer
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
+    """The optimizer whose rate counts."""
+    optimizer = inner_optimizer(model.optimizer)
     if optimizer is None or hasattr(optimizer, "optimizers"):
         raise ValueError(
             "The model must be compiled with one optimizer, which has one rate. "

@@ -1,10 +1,11 @@
 """Batch-norm statistics of a whole data set."""
 
 import contextlib
-import inspect
 
 import keras
 import numpy as np
+
+from callbacks._calls import before_call
 
 # A batch of 32x32x64 activations in float64 is then 270 MB.
 BATCH_SIZE = 512
@@ -37,12 +38,13 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
     Args:
         model: A built `keras.Model`. Only the statistics change; if an exception is raised, not
             even they do.
-        x: Inputs, an array or a structure of arrays of equal length.
+        x: Inputs, an array or a structure of arrays of equal length; no data set or generator.
         batch_size: Number of examples in a forward pass. If they all fit into one, one pass sets
             all layers; otherwise each layer takes a pass over `x` that ends at that layer.
 
     Raises:
-        ValueError: If `x` is empty or `batch_size` is below 1.
+        ValueError: If `x` is empty or no array, `batch_size` is below 1, or a layer runs inside a
+            compiled loop other than that of a `keras.layers.RNN`.
 
     Reference:
         [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 2;
@@ -55,7 +57,12 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
     ]
     if not layers:
         return
-    x = keras.tree.map_structure(np.asarray, x)
+    given, x = x, keras.tree.map_structure(np.asarray, x)
+    if any(a.ndim == 0 for a in keras.tree.flatten(x)):
+        raise ValueError(
+            "`x` must be an array or a structure of arrays: of a data set, give the inputs as one. "
+            f"Received: x={given!r}"
+        )
     n = len(keras.tree.flatten(x)[0])
     if n == 0 or batch_size < 1:
         raise ValueError(
@@ -76,9 +83,10 @@ def recalibrate_batchnorm(model, x, batch_size=BATCH_SIZE):
                 variable.assign(value)
 
     try:
-        if len(batches) > 1 or not _set_in_one_pass(layers, run):
-            restore()
-            _set_one_by_one(layers, run, batches)
+        with _unrolled(model):
+            if len(batches) > 1 or not _set_in_one_pass(layers, run):
+                restore()
+                _set_one_by_one(layers, run, batches)
     except BaseException:
         restore()
         raise
@@ -90,44 +98,36 @@ class _Seen(BaseException):
 
 
 @contextlib.contextmanager
-def _before_call(layers, hook):
-    """Has `hook(layer, inputs, mask)` called before any of the layers is."""
-
-    def wrapped(layer, call):
-        signature = inspect.signature(call)
-
-        def hooked(*args, **kwargs):
-            arguments = signature.bind(*args, **kwargs).arguments
-            hook(layer, next(iter(arguments.values())), arguments.get("mask"))
-            return call(*args, **kwargs)
-
-        return hooked
-
-    own = [vars(layer).get("call") for layer in layers]
+def _unrolled(model):
+    """Has recurrent layers run step by step: in JAX's compiled loop, inputs have no values."""
+    recurrent = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN)
+        and any(isinstance(b, keras.layers.BatchNormalization) for b in layer._flatten_layers())
+    ]
+    before = [layer.unroll for layer in recurrent]
     try:
-        for layer in layers:
-            layer.call = wrapped(layer, layer.call)
+        for layer in recurrent:
+            layer.unroll = True
         yield
     finally:
-        for layer, call in zip(layers, own, strict=True):
-            if call is not None:
-                layer.call = call
-            elif "call" in vars(layer):
-                del layer.call
+        for layer, unroll in zip(recurrent, before, strict=True):
+            layer.unroll = unroll
 
 
 def _set_in_one_pass(layers, run):
     """Sets each layer as it runs; returns False if one runs twice, which takes more passes."""
     done = set()
 
-    def hook(layer, inputs, mask):
+    def hook(layer, call):
         if id(layer) in done:
             raise _Seen
         done.add(id(layer))
-        _assign(layer, _moments(inputs, mask, layer.axis))
+        _assign(layer, _moments(layer, call))
 
     try:
-        with _before_call(layers, hook):
+        with before_call(layers, hook):
             run(slice(None))
     except _Seen:
         return False
@@ -136,28 +136,36 @@ def _set_in_one_pass(layers, run):
 
 def _set_one_by_one(layers, run, batches):
     order = []
-    with _before_call(layers, lambda layer, inputs, mask: order.append(layer)):
+    with before_call(layers, lambda layer, call: order.append(layer)):
         run(batches[0])
 
     for layer in dict.fromkeys(order):
         calls = sum(other is layer for other in order)
         seen = []
 
-        def hook(layer, inputs, mask, seen=seen, calls=calls):
-            seen.append(_moments(inputs, mask, layer.axis))
+        def hook(layer, call, seen=seen, calls=calls):
+            seen.append(_moments(layer, call))
             if len(seen) % calls == 0:
                 raise _Seen
 
-        with _before_call([layer], hook):
+        with before_call([layer], hook):
             for batch in batches:
                 with contextlib.suppress(_Seen):
                     run(batch)
         _assign(layer, _merged(seen))
 
 
-def _moments(inputs, mask, axis):
+def _moments(layer, call):
     """Count, mean and sum of squared deviations of each channel, in float64."""
-    values = np.moveaxis(keras.ops.convert_to_numpy(inputs).astype("float64"), axis, -1)
+    inputs, mask, axis = next(iter(call.arguments.values())), call.arguments.get("mask"), layer.axis
+    try:
+        values = keras.ops.convert_to_numpy(inputs).astype("float64")
+    except Exception as error:  # each backend has its own
+        raise ValueError(
+            "Layers must be called with values; inside a compiled loop they are not. "
+            f"Received: layer={layer!r}"
+        ) from error
+    values = np.moveaxis(values, axis, -1)
     keep = np.ones((1,) * values.ndim, bool)
     if mask is not None:
         keep = keras.ops.convert_to_numpy(mask).astype(bool)[..., None]

@@ -1,11 +1,19 @@
-"""Eigenvalues and trace of the Hessian of a model's loss."""
+"""Eigenvalues and trace of the Hessian of a model's loss.
 
+Products with the Hessian are put to the test wherever it is measured, against symmetry and against
+differences of the gradient in float64. What the backend differentiates wrongly, and what float32
+does not resolve, is computed another way or refused (`callbacks._trusted`).
+"""
+
+import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from callbacks._differences import Differences
 from callbacks._surface import LossSurface
+from callbacks._trusted import trusted_product
 
 # ARPACK stops when the residual |Hv - lambda v| is below this share of lambda. It bounds the
 # relative error of a symmetric eigenvalue, which is usually close to its square.
@@ -16,11 +24,27 @@ RESTARTS = 30
 DRAWS = 50
 
 
-class Trace(NamedTuple):
-    """An estimate and the standard error of it, in units of the loss per squared weight."""
+class Eigenvalues(NamedTuple):
+    """Values and, for each, how far an eigenvalue of the Hessian is from it at most."""
 
-    trace: float
-    standard_error: float
+    values: np.ndarray
+    errors: np.ndarray
+
+
+class Trace(NamedTuple("Trace", [("trace", float), ("standard_error", float)])):
+    """An estimate and the standard error of it, in units of the loss per squared weight.
+
+    Attributes:
+        error: The standard error, and what may be wrong with the products besides.
+    """
+
+    error = float("nan")
+
+    def __new__(cls, trace, standard_error, error):
+        """A pair with an attribute."""
+        self = super().__new__(cls, trace, standard_error)
+        self.error = error
+        return self
 
 
 def hessian_vector_product(model, x, y):
@@ -44,18 +68,21 @@ def hessian_vector_product(model, x, y):
 
     Returns:
         A function from a vector to a float64 vector, both of shape `(number of weights,)`, at the
-        weights the model has now (later changes of the model's weights do not move it).
+        weights the model has now (later changes of the model's weights do not move it). Its
+        attributes: `error`, how far products are off as a share of their length, measured at a
+        random vector; `size`, about the Frobenius norm of the Hessian; and `how` they are
+        computed, "float32", "float64", or "differences" of the gradient in float64.
 
     Raises:
-        ValueError: If the model has no loss, `x` is empty or differs from `y` in length, or a
-            weight or result is not finite.
+        ValueError: If the model has no loss, `x` is empty or differs from `y` in length, a weight
+            or result is not finite, or the loss has no second derivatives that can be trusted, as
+            the gradient is not its slope: the layer at fault is named.
     """
     surface = LossSurface(model, x, y)
-    w = surface.start
-    return lambda v: surface.hessian_vector_product(w, v)
+    return trusted_product(surface, surface.start)
 
 
-def top_eigenvalues(model, x, y, k=1):
+def top_eigenvalues(model, x, y, k=1, errors=False):
     """The `k` largest eigenvalues of the Hessian of the compiled loss, by Lanczos iteration.
 
     Largest means algebraically largest, not largest in magnitude. They depend on the scale of the
@@ -75,16 +102,20 @@ def top_eigenvalues(model, x, y, k=1):
         x: Inputs, an array or a structure of arrays of equal length.
         y: Targets, likewise.
         k: How many, from 1 to the number of weights.
+        errors: Whether to return errors too.
 
     Returns:
         A float64 array of shape `(k,)`, in decreasing order, to a relative accuracy of 1e-4 (or
-        1e-3 of the most negative eigenvalue, where the largest are tiny beside that).
+        1e-3 of the most negative eigenvalue, where the largest are tiny beside that). With
+        `errors`, a named tuple `(values, errors)` of two such arrays: that far from the value at
+        most is an eigenvalue. It is the residual `|Hq - value * q|` of the vector q that was
+        found, with Hq from differences of the gradient in float64.
 
     Raises:
         ValueError: As for `hessian_vector_product`, and if `k` is out of range.
         scipy.sparse.linalg.ArpackNoConvergence: If Lanczos iteration does not converge.
     """
-    return _top_eigenvalues(LossSurface(model, x, y), k)
+    return _top_eigenvalues(LossSurface(model, x, y), k, errors=errors)
 
 
 def hessian_trace(model, x, y, draws=DRAWS, seed=0):
@@ -110,7 +141,8 @@ def hessian_trace(model, x, y, draws=DRAWS, seed=0):
         seed: Of the random vectors.
 
     Returns:
-        A named tuple `(trace, standard_error)` of floats.
+        A named tuple `(trace, standard_error)` of floats. Its attribute `error` also counts what
+        products are off by.
 
     Raises:
         ValueError: As for `hessian_vector_product`, and if there are fewer than 2 draws.
@@ -122,29 +154,38 @@ def hessian_trace(model, x, y, draws=DRAWS, seed=0):
     return _hessian_trace(LossSurface(model, x, y), draws, seed)
 
 
-def _top_eigenvalues(surface, k):
+def _top_eigenvalues(surface, k, product=None, errors=False):
     n = surface.size
     if not 1 <= k <= n:
         raise ValueError(f"`k` must be from 1 to the number of weights, {n}. Received: k={k}")
     w = surface.start
+    product = trusted_product(surface, w) if product is None else product
 
-    def product(v):
-        return surface.hessian_vector_product(w, v)
+    def answered(values, vectors):
+        if not errors:
+            return values
+        return Eigenvalues(values, _residuals(surface, w, product, values, vectors.T))
 
     krylov = max(2 * k + 1, 20)  # the size of the subspace that eigsh would build
     if n <= krylov:
         hessian = np.stack([product(column) for column in np.eye(n)])
-        return np.linalg.eigvalsh((hessian + hessian.T) / 2)[::-1][:k]
+        hessian = (hessian + hessian.T) / 2
+        if not errors:
+            return np.linalg.eigvalsh(hessian)[::-1][:k]
+        values, vectors = np.linalg.eigh(hessian)
+        return answered(values[::-1][:k], vectors[:, ::-1][:, :k])
 
     v0 = np.random.default_rng(0).standard_normal(n)
     if not np.any(product(v0)):
-        return np.zeros(k)  # ARPACK rejects a zero matrix
+        return answered(np.zeros(k), np.eye(n, k))  # ARPACK rejects a zero matrix
 
     def lanczos(tol, shift=0.0):
         operator = LinearOperator((n, n), matvec=lambda v: product(v) + shift * v, dtype="float64")
         options = {"v0": v0, "ncv": krylov, "maxiter": RESTARTS, "tol": tol}
-        values = eigsh(operator, k, which="LA", return_eigenvectors=False, **options)
-        return np.sort(values)[::-1] - shift
+        found = eigsh(operator, k, which="LA", return_eigenvectors=errors, **options)
+        values, vectors = found if errors else (found, np.empty((n, k)))
+        order = np.argsort(values)[::-1]
+        return answered(values[order] - shift, vectors[:, order])
 
     try:
         return lanczos(TOLERANCE)
@@ -157,11 +198,24 @@ def _top_eigenvalues(surface, k):
         return lanczos(10 * TOLERANCE, shift=np.linalg.norm(v))
 
 
-def _hessian_trace(surface, draws, seed):
+def _residuals(surface, w, product, values, vectors):
+    if not surface.can_be_wide():
+        gaps = [np.linalg.norm(product(q) - a * q) for a, q in zip(values, vectors, strict=True)]
+        return np.array(gaps) + product.error * product.size
+    true = Differences(lambda w: surface.value_and_gradient(w, wide=True), w)
+    pairs = zip(values, vectors, strict=True)
+    return np.array([true.gap(a * q, q, TOLERANCE)[0] for a, q in pairs])
+
+
+def _hessian_trace(surface, draws, seed, product=None):
     if draws < 2:
         raise ValueError(f"`draws` must be at least 2, for an error. Received: draws={draws}")
-    w, rng = surface.start, np.random.default_rng(seed)
+    product = trusted_product(surface, surface.start) if product is None else product
+    rng = np.random.default_rng(seed)
     signs = (rng.choice([-1.0, 1.0], surface.size) for _ in range(draws))
-    estimates = [v @ surface.hessian_vector_product(w, v) for v in signs]
-    error = np.std(estimates, ddof=1) / np.sqrt(draws)
-    return Trace(float(np.mean(estimates)), float(error))
+    estimates = [v @ product(v) for v in signs]
+    error = float(np.std(estimates, ddof=1) / np.sqrt(draws))
+    # The trace of what is wrong, E: v'Ev has that mean, and for signs a variance of 2 |E|^2.
+    return Trace(
+        float(np.mean(estimates)), error, math.hypot(error, 2 * product.error * product.size)
+    )

@@ -86,6 +86,12 @@ class CyclicLR(StepRateCallback):
         super().on_epoch_end(epoch, logs)
         self.steps = self._steps_made(self.steps)
 
+    def _numbers(self):
+        return {"steps": self._steps_made(self.steps)}
+
+    def _take_over(self, numbers):
+        self.steps = int(numbers["steps"])
+
     def _step_rate(self, variable, step, epoch):
         return _Cycles(
             variable,
@@ -109,4 +115,4 @@ class _Cycles(StepRate):
         if self.mode == "exp_range":
             # gamma itself is so near to 1 that float32 would spoil the logarithm.
             height = height * ops.exp(self.log_gamma * ops.cast(t, "float32"))
-        return self.base_lr + (self.max_lr - self.base_lr) * height
+        return self.base_lr + ops.subtract(self.max_lr, self.base_lr) * height

@@ -4,19 +4,19 @@ import contextlib
 
 import numpy as np
 
+from callbacks._units import unit_axes
 from callbacks.batchnorm import recalibrate_batchnorm
-
-# Keras's names of weights that shift or scale a whole unit; some layers shape them as matrices.
-NOT_FILTERS = {"bias", "beta", "gamma", "scale"}
 
 
 def filter_normalized_direction(model, seed=0):
     """A random direction with the scale of the model's own filters.
 
     Gaussian, with each filter rescaled to the norm of the same filter in the weights. A filter is
-    all that leads to one output unit: the last axis of a kernel counts the filters. Biases and
-    normalization parameters get zeros. Along such a direction, losses of networks whose weights
-    differ in scale can be compared.
+    all that leads to one output unit. Which axes of a kernel count the units depends on the layer
+    (of `Conv2DTranspose` the last but one, of depthwise convolutions the last two, of `EinsumDense`
+    those its equation keeps); of layers that are not Keras's own it is taken to be the last.
+    Biases, slopes and normalization parameters get zeros. Along such a direction, losses of
+    networks whose weights differ in scale can be compared.
 
     Example:
     >>> import keras, numpy as np
@@ -40,15 +40,18 @@ def filter_normalized_direction(model, seed=0):
     """
     rng = np.random.default_rng(seed)
     direction = []
+    units = unit_axes(model)
     for variable in model.trainable_variables:
         weights = np.asarray(variable)
         random = rng.standard_normal(weights.shape)
-        if weights.ndim < 2 or variable.name in NOT_FILTERS:
+        kept = units[id(variable)]
+        if not kept:
             random[...] = 0
         else:
-            axes = tuple(range(weights.ndim - 1))
+            axes = tuple(i for i in range(weights.ndim) if i not in kept)
             norms = [
-                np.sqrt(np.sum(np.square(a, dtype="float64"), axes)) for a in (weights, random)
+                np.sqrt(np.sum(np.square(a, dtype="float64"), axes, keepdims=True))
+                for a in (weights, random)
             ]
             random *= norms[0] / norms[1]
         direction.append(random.astype(weights.dtype))

@@ -4,16 +4,18 @@ import contextlib
 import math
 import numbers
 
-import keras
 import numpy as np
 from keras import ops
 
+from callbacks._carried import Resumable, inner_optimizer
 from callbacks._retrace import Hook, forget_trace
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.landscape import weights_at
 
+PARTS = ("steps", "average", "remainder")
 
-class PolyakAveraging(keras.callbacks.Callback):
+
+class PolyakAveraging(Resumable):
     """Averages the trainable weights over every step, inside the compiled training step.
 
     With w_1, w_2, ... the weights after each step later than `start_step`, the average after t of
@@ -29,11 +31,14 @@ class PolyakAveraging(keras.callbacks.Callback):
     The averages live in the optimizer during training (and so in its memory: two numbers a
     weight, which carry the rounding errors along), and what `Optimizer.apply` does is extended by
     their update: any `steps_per_execution` will do, and several of these callbacks in one `fit`.
-    After it the optimizer is as it was, so a model can be saved and loaded between two trainings,
-    and in a file that `ModelCheckpoint` saves during one the averages are left out. A further
-    training with the same callback goes on with the same average, also on another model with
-    weights of the same shapes. A training that raises leaves the average where it came to; call
-    `on_train_end()` if the optimizer is to be used without this callback then.
+    After it the optimizer is as it was, so a model can be saved and loaded between two trainings.
+    In a file that is saved during one, the averages have a group of their own, which is passed
+    over where it is loaded without this callback; with it, as by `BackupAndRestore` before or after
+    it in the list, the average goes on where it was when the file was saved. Under `tf.distribute`
+    each step counts once. A further training with the same callback goes on with the same average,
+    also on another model with weights of the same shapes. A training that raises leaves the average
+    where it came to; call `on_train_end()` if the optimizer is to be used without this callback
+    then.
 
     A step is an update of the weights: gradient accumulation makes one of several batches, and
     one that `LossScaleOptimizer` skips is none. With `use_ema`, the weights that Keras overwrites
@@ -129,7 +134,7 @@ class PolyakAveraging(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Puts the averages into the optimizer."""
-        self.on_train_end()  # of a training that raised
+        self._take_out()  # of a training that raised
         model = self.model
         optimizer = _built_optimizer(model)
         weights = list(model.trainable_variables)
@@ -139,29 +144,38 @@ class PolyakAveraging(keras.callbacks.Callback):
                 "`model` must have weights of the shapes that were averaged before, "
                 f"{self._shapes}; use a new callback. Received: shapes={shapes}"
             )
+        size = sum(map(math.prod, shapes))
         if self._kept is None:
             wide = any(v.dtype == "float64" for v in weights)
-            zeros = np.zeros(sum(map(math.prod, shapes)), "float64" if wide else "float32")
-            self._shapes, self._kept = shapes, [np.array(0), zeros, zeros]
+            zeros = np.zeros(size, "float64" if wide else "float32")
+            self._kept = [np.array(0), zeros, zeros]
+        self._shapes = shapes
         # An optimizer that scales the loss leaves the steps to another one inside it.
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        self._live = [
-            inner.add_variable(value.shape, value, dtype, name=f"polyak_{name}")
-            for name, value, dtype in zip(
-                ("steps", "average", "remainder"),
-                self._kept,
-                ("int", *[self._kept[1].dtype.name] * 2),
-                strict=True,
-            )
-        ]
+        inner = inner_optimizer(optimizer)
+        # Each replica of `tf.distribute` makes the same update; one is kept, in the place of all.
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy is not None else contextlib.nullcontext():
+            self._live = [
+                inner.add_variable(
+                    value.shape, value, dtype, "only_first_replica", name=f"polyak_{name}"
+                )
+                for name, value, dtype in zip(
+                    PARTS, self._kept, ("int", *[self._kept[1].dtype.name] * 2), strict=True
+                )
+            ]
         self._hooks = [Hook(inner, "apply", self._apply_and_average(inner, weights))]
         for saved in {id(o): o for o in (optimizer, inner)}.values():
-            self._hooks.append(Hook(saved, "save_own_variables", self._save_without(inner)))
+            for name in ("save_own_variables", "load_own_variables"):
+                self._hooks.append(Hook(saved, name, self._without(inner)))
         self._averaged = model
         forget_trace(model)
 
     def on_train_end(self, logs=None):
         """Takes the averages out of the optimizer."""
+        self._take_out()
+        super().on_train_end(logs)
+
+    def _take_out(self):
         if self._live is None:
             return
         self._kept = self._state()
@@ -213,19 +227,36 @@ class PolyakAveraging(keras.callbacks.Callback):
         gain = (self.decay - 1) / ops.expm1(n * math.log(self.decay))
         return ops.where(n > 1, gain, 1)
 
-    def _save_without(self, optimizer):
+    def _without(self, optimizer):
         variables = self._live
 
-        def save_without(save, *args, **kwargs):
+        def without(method, *args, **kwargs):
             for variable in variables:
                 optimizer._untrack_variable(variable)
             try:
-                return save(*args, **kwargs)
+                return method(*args, **kwargs)
             finally:
                 for variable in variables:
                     optimizer._track_variable(variable)
 
-        return save_without
+        return without
+
+    def _group(self):
+        return f"polyak_{self.decay}_{self.start_step}"
+
+    def _numbers(self):
+        """What a file keeps."""
+        return {} if self._kept is None else dict(zip(PARTS, self._state(), strict=True))
+
+    def _take_over(self, numbers):
+        """What a file kept, in the place of what there is."""
+        kept = [numbers[name] for name in PARTS]
+        size = sum(math.prod(v.shape) for v in self.model.trainable_variables)
+        if kept[1].shape != (size,):
+            return  # weights that do not fit have been said to
+        self._kept = kept
+        for variable, value in zip(self._live or (), kept, strict=self._live is not None):
+            variable.assign(value)
 
 
 def _is(kind, value):

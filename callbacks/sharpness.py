@@ -1,6 +1,7 @@
 """A callback that logs four measures of the sharpness of the loss."""
 
 from callbacks._probe import EpochProbe
+from callbacks._trusted import trusted_product
 from callbacks.box_sharpness import _adaptive_sharpness, _epsilon_sharpness
 from callbacks.curvature import DRAWS, _hessian_trace, _top_eigenvalues
 
@@ -46,6 +47,8 @@ class SharpnessProbe(EpochProbe):
         rho: Largest relative change of a weight in `adaptive_sharpness`.
         seed: Of the random vectors of the trace.
         draws: Number of them; the trace is most of the cost.
+        errors: Whether to log the error of each measure too, as `sharpness/lambda_max_error` and
+            so on, in its unit.
 
     Attributes:
         epochs: The epochs (from 0) of the last training that were measured.
@@ -58,7 +61,16 @@ class SharpnessProbe(EpochProbe):
     """
 
     def __init__(
-        self, x, y, every=None, measures=MEASURES, epsilon=1e-3, rho=2e-3, seed=0, draws=DRAWS
+        self,
+        x,
+        y,
+        every=None,
+        measures=MEASURES,
+        epsilon=1e-3,
+        rho=2e-3,
+        seed=0,
+        draws=DRAWS,
+        errors=False,
     ):
         super().__init__(x, y, every)
         if isinstance(measures, str) or not measures or set(measures) - set(MEASURES):
@@ -66,15 +78,31 @@ class SharpnessProbe(EpochProbe):
                 f"`measures` must be some of {MEASURES}. Received: measures={measures!r}"
             )
         self.measures = tuple(measures)
-        self.names = tuple(f"sharpness/{measure}" for measure in self.measures)
+        self.errors = errors
+        endings = ("", "_error") if errors else ("",)
+        self.names = tuple(f"sharpness/{m}{end}" for m in self.measures for end in endings)
         self.epsilon, self.rho = epsilon, rho
         self.seed, self.draws = seed, draws
 
     def _measure(self, surface):
+        hessian = {"lambda_max", "trace"} & set(self.measures)
+        product = trusted_product(surface, surface.start) if hessian else None
+
+        def largest():
+            if not self.errors:
+                return _top_eigenvalues(surface, 1, product)
+            return [numbers[0] for numbers in _top_eigenvalues(surface, 1, product, errors=True)]
+
+        def trace():
+            found = _hessian_trace(surface, self.draws, self.seed, product)
+            return found.trace, found.error
+
         how = {
-            "lambda_max": lambda: float(_top_eigenvalues(surface, 1)[0]),
-            "trace": lambda: _hessian_trace(surface, self.draws, self.seed).trace,
-            "epsilon": lambda: _epsilon_sharpness(surface, self.epsilon),
-            "adaptive": lambda: _adaptive_sharpness(surface, self.rho),
+            "lambda_max": largest,
+            "trace": trace,
+            "epsilon": lambda: _epsilon_sharpness(surface, self.epsilon, errors=True),
+            "adaptive": lambda: _adaptive_sharpness(surface, self.rho, errors=True),
         }
-        return [how[measure]() for measure in self.measures]
+        kept = 2 if self.errors else 1
+        pairs = [how[measure]() for measure in self.measures]
+        return [float(number) for pair in pairs for number in pair[:kept]]

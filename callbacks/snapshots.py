@@ -27,8 +27,10 @@ class SnapshotEnsemble(Members, StepRateCallback):
     must be compiled with a number as its rate, which is not used while this callback is.
     Each `fit` is a run of its own: as with `History`, snapshots of an earlier one are forgotten.
     With `initial_epoch`, the rate starts at that place of the whole run, and snapshots are those
-    of cycles that end after it. (A training that was broken off leaves the rate in its place. The
-    next that has such a callback clears that up, and so does `on_train_end()`.)
+    of cycles that end after it. Where `BackupAndRestore` goes on with a training, before or after
+    this callback in the list, those taken until then come back too. (A training that was broken
+    off leaves the rate in its place. The next that has such a callback clears that up, and so does
+    `on_train_end()`.)
 
     Example:
     >>> import keras, numpy as np
@@ -92,11 +94,8 @@ class SnapshotEnsemble(Members, StepRateCallback):
             )
         super().on_train_begin(logs)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Logs the rate of the last step made; takes the snapshot if a cycle ends."""
-        super().on_epoch_end(epoch, logs)
-        if (epoch + 1) % (self.params["epochs"] // self.cycles) == 0:
-            self.keep()
+    def _is_due(self, epoch):
+        return (epoch + 1) % (self.params["epochs"] // self.cycles) == 0
 
     def _step_rate(self, variable, step, epoch):
         epochs, steps = self.params["epochs"], self.params["steps"]
@@ -143,10 +142,8 @@ class PeriodicSnapshots(Members):
         super().__init__()
         self.every = whole_number("every", every)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Takes the snapshot if one is due."""
-        if (epoch + 1) % self.every == 0:
-            self.keep()
+    def _is_due(self, epoch):
+        return (epoch + 1) % self.every == 0
 
 
 class _Restarts(StepRate):
@@ -154,7 +151,7 @@ class _Restarts(StepRate):
         # (cos(a) + 1) / 2 = sin(pi / 2 - a / 2)^2, which keeps its digits where it is almost 0.
         left = ops.subtract(self.length, ops.mod(t, self.length))
         angle = ops.cast(left, "float32") * (math.pi / 2 / self.length)
-        return self.min_lr + (self.max_lr - self.min_lr) * ops.square(ops.sin(angle))
+        return self.min_lr + ops.subtract(self.max_lr, self.min_lr) * ops.square(ops.sin(angle))
 
 
 def _either(a, b):

@@ -2,7 +2,8 @@
 
 One seed is one observation, a claim is one contrast per seed (claimed direction positive), and
 its Student-t interval decides. Values that allow no answer (NaN, infinite, too few, constant)
-are answered with NaN or a verdict; arguments of the wrong kind raise `ValueError`.
+are answered with NaN or a verdict; arguments of the wrong kind raise `ValueError`. What a masked
+array leaves out does not count.
 """
 
 import math
@@ -245,9 +246,7 @@ def arm_correlation(a: ArrayLike, b: ArrayLike) -> float:
         >>> round(arm_correlation([1, 2, 3, 4], [1, 3, 2, 4]), 3)
         0.8
     """
-    x, y = _vector("a", a), _vector("b", b)
-    if len(x) != len(y):
-        raise ValueError(f"Arms share seeds. Received: len(a)={len(x)}, len(b)={len(y)}")
+    x, y = _pairs(a, b)
     (mean_x, sd_x, unit_x), (mean_y, sd_y, unit_y) = _moments(x), _moments(y)
     if len(x) < 3 or sd_x == 0 or sd_y == 0:
         return math.nan
@@ -266,7 +265,8 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
         return math.nan
     from scipy.stats import rankdata
 
-    return arm_correlation(rankdata(a), rankdata(b))
+    x, y = _pairs(a, b)
+    return arm_correlation(rankdata(x), rankdata(y))
 
 
 def slope_weights(x: ArrayLike) -> np.ndarray:
@@ -278,6 +278,8 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
         >>> slope_weights([0, 1, 2]).tolist()
         [-0.5, 0.0, 0.5]
     """
+    if np.ma.is_masked(x):
+        raise ValueError(f"x must not be masked: each arm needs a weight. Received: x={x!r}")
     values = _vector("x", x)
     mean, deviation, unit = _moments(values)
     if deviation == 0:
@@ -285,9 +287,20 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
     return (values / unit - mean) / ((len(values) - 1) * deviation**2) / unit
 
 
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors of equal length, without the seeds that either leaves out."""
+    x, y = _vector("a", np.ma.getdata(a)), _vector("b", np.ma.getdata(b))
+    if len(x) != len(y):
+        raise ValueError(f"Arms share seeds. Received: len(a)={len(x)}, len(b)={len(y)}")
+    kept = ~(np.ma.getmaskarray(np.ma.asarray(a)) | np.ma.getmaskarray(np.ma.asarray(b)))
+    return x[kept], y[kept]
+
+
 def _vector(name: str, values: ArrayLike) -> np.ndarray:
     try:
         array = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
+            array = values.compressed()
     except ValueError:  # ragged
         array = np.empty((), dtype=object)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
@@ -296,6 +309,8 @@ def _vector(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def _p_values(values: ArrayLike) -> np.ndarray:
+    if np.ma.is_masked(values):  # a claim that is left out has no test, and keeps its place
+        values = np.ma.asarray(values, dtype=float).filled(math.nan)
     p = _vector("p_values", values)
     if ((p < 0) | (p > 1)).any():
         raise ValueError(f"p-values must be in [0, 1] or NaN. Received: p_values={values!r}")

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from lab.data.splits import Pools, Sizes, Split
-from lab.data.tfds import NotImageClassification, check, columns
+from lab.data.tfds import Damaged, NotImageClassification, cause, check, columns
 
 VALIDATION_NAMES = ("validation", "val", "valid", "dev")
 
@@ -24,7 +24,9 @@ BATCH = 500
 
 
 def decode(name: str) -> Pools:
-    """All labelled examples of a prepared data set, as they are stored (mostly uint8).
+    """All labelled examples of a prepared data set, in the type that they are stored in.
+
+    That is mostly uint8; images of varying size become squares of the same type.
 
     The test pool is the official `test` split, or without one the official validation split,
     which published figures then refer to. A split whose labels are withheld does not count.
@@ -32,6 +34,7 @@ def decode(name: str) -> Pools:
 
     Raises:
         NotPrepared, UnknownData, NotImageClassification: As `lab.data.tfds.check`.
+        Damaged: If its files cannot be read.
     """
     return _decode(name, str(check(name)))
 
@@ -44,7 +47,10 @@ def _decode(name: str, path: str) -> Pools:
     builder = tfds.builder_from_directory(path)
     image, label = columns(name, builder.info.features)
     held_out = [key for key in ("test", *VALIDATION_NAMES) if key in builder.info.splits]
-    splits = {key: _read(builder, key, image, label) for key in ("train", *held_out)}
+    try:
+        splits = {key: _read(builder, key, image, label) for key in ("train", *held_out)}
+    except Exception as error:  # whatever a file may hold instead of examples
+        raise Damaged(name, path, cause(error)) from error
     splits = {key: split for key, split in splits.items() if split.y.min() >= 0}
     if "train" not in splits:
         raise NotImageClassification(f"The labels of {name} are withheld.")
@@ -70,7 +76,7 @@ def _read(builder, split: str, image: str, label: str) -> Split:
     n = builder.info.splits[split].num_examples
     sized = None not in feature.shape
     shape = feature.shape if sized else (SIDE, SIDE, feature.shape[-1])
-    x, y = np.empty((n, *shape), feature.np_dtype if sized else np.uint8), np.empty(n, np.int64)
+    x, y = np.empty((n, *shape), feature.np_dtype), np.empty(n, np.int64)
     examples = builder.as_dataset(
         split=split,
         batch_size=BATCH if sized else None,
@@ -92,27 +98,41 @@ def _read(builder, split: str, image: str, label: str) -> Split:
 def square(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     """The central square of an image, resized with Pillow's bicubic filter.
 
-    Pillow widens the filter when it makes an image smaller, so this is antialiased, and computes
-    in integers, so it is the same on every machine.
+    Pillow widens the filter when it makes an image smaller, so this is antialiased. Of bytes it
+    computes in integers, so that is the same on every machine; of what bytes do not hold, in
+    float32, each channel by itself, whole numbers rounded and kept within their range.
 
     Args:
-        image: uint8 of shape `(height, width, channels)`, 1, 3 or 4 channels.
+        image: Of shape `(height, width, channels)`, any real type; uint8 with 1, 3 or 4 channels.
         side: Side of the result.
 
     Returns:
-        uint8 of shape `(side, side, channels)`.
+        Of shape `(side, side, channels)` and the same type.
 
     Example:
     >>> wide = np.zeros((10, 30, 3), np.uint8)
     >>> wide[:, 6:24] = 255
     >>> square(wide, 5).min()
     np.uint8(255)
+    >>> square(40000 * np.ones((10, 30, 1), np.uint16), 5).max()
+    np.uint16(40000)
     """
     from PIL import Image, ImageOps
 
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    fitted = ImageOps.fit(picture, (side, side), method=Image.Resampling.BICUBIC)
-    return np.asarray(fitted).reshape(side, side, image.shape[-1])
+    def fitted(array):
+        picture = Image.fromarray(array)
+        return ImageOps.fit(picture, (side, side), method=Image.Resampling.BICUBIC)
+
+    if image.dtype == np.uint8:
+        picture = fitted(image[..., 0] if image.shape[-1] == 1 else image)
+        return np.asarray(picture).reshape(side, side, image.shape[-1])
+    channels = np.moveaxis(image.astype(np.float32), -1, 0)
+    values = np.stack([np.asarray(fitted(channel)) for channel in channels], axis=-1)
+    if np.issubdtype(image.dtype, np.integer):
+        # In float64: the nearest float32 to the largest 32-bit number is beyond it.
+        limits = np.iinfo(image.dtype)
+        values = np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max)
+    return values.astype(image.dtype)
 
 
 def _leave_the_accelerator_alone() -> None:

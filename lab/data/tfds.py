@@ -32,6 +32,29 @@ class NotPrepared(DataError):
         return f"{name} is not prepared in {where}: `make data DATA={name}` downloads it."
 
 
+class Damaged(DataError):
+    """The files of a prepared data set cannot be read."""
+
+    def __init__(self, name: str, path: str, cause: str):
+        super().__init__(name, path, cause)
+
+    def __str__(self) -> str:
+        name, path, cause = self.args
+        again = f"Delete that folder; `make data DATA={name}` prepares it again."
+        return f"{name} is damaged in {path}: {cause} {again}"
+
+
+def cause(error: Exception) -> str:
+    """What an error is and says, in one line, without the names of TensorFlow's nodes around it.
+
+    >>> cause(ValueError("{{function_node __wrapped__}} corrupted record at 12 [Op:Next] name: x"))
+    'ValueError: corrupted record at 12.'
+    """
+    said = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", " ", str(error), flags=re.DOTALL)
+    said = " ".join(said.split())[:300].rstrip(". ")
+    return f"{type(error).__name__}: {said}." if said else f"{type(error).__name__}."
+
+
 class NotImageClassification(UnknownData):
     """The data set has no image with one label, or no labelled training split."""
 
@@ -129,7 +152,10 @@ def check(name: str) -> Path:
         raise NotPrepared(name)
     import tensorflow_datasets as tfds
 
-    info = tfds.builder_from_directory(str(path)).info
+    try:
+        info = tfds.builder_from_directory(str(path)).info
+    except Exception as error:  # whatever a description may hold that is none
+        raise Damaged(name, str(path), cause(error)) from error
     columns(name, info.features)
     if "train" not in info.splits:
         raise NotImageClassification(f"{name} has no split called train.")

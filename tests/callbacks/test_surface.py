@@ -67,7 +67,7 @@ def test_penalties_on_activations_are_included():
 
 def test_chunks_make_no_difference(surface):
     whole, chunked = surface, LossSurface(surface.model, X, Y, chunk_size=20)
-    assert [len(x) for (x, _), _ in chunked._chunks] == [16, 17, 17]
+    assert [len(x) for x, _ in chunked._chunks] == [16, 17, 17]
     w, v = whole.start, np.linspace(-1, 1, whole.size)
     for a, b in [
         (whole.value_and_gradient(w)[0], chunked.value_and_gradient(w)[0]),
@@ -177,7 +177,8 @@ def test_functions_are_traced_once():
     for _ in range(3):
         surface.value_and_gradient(surface.start)
         surface.batch_gradient(surface.start, np.arange(25))
-    assert len(traces) == 1
+    # The gradient, and in float64 to weigh the chunks with: of JAX for each number of rows.
+    assert len(traces) == (5 if keras.backend.backend() == "jax" else 2)
 
 
 def test_other_data_of_the_same_kind_is_not_another_trace():

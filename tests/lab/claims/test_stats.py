@@ -617,3 +617,19 @@ def test_slope_weights_are_least_squares():
 def test_slope_needs_two_different_values(x):
     with pytest.raises(ValueError, match="Received: x="):
         slope_weights(x)
+
+
+def test_what_a_masked_array_leaves_out_does_not_count():
+    """`judge` counted it: a seed at 50 among three near 1."""
+    masked = np.ma.array([1.0, 1.2, 1.1, 50.0], mask=[0, 0, 0, 1])
+    left = [1.0, 1.2, 1.1]
+    assert judge(masked, margin=0.5) == judge(left, margin=0.5)
+    assert sensitivity(masked) == sensitivity(left)
+    assert judge(np.ma.array(left, mask=True), margin=0.5).verdict == "incomplete"
+    pairs = [1, 3, 2, -9], np.ma.array([7.0, 1, 2, 4], mask=[1, 0, 0, 0])
+    for correlation in (arm_correlation, rank_correlation):
+        assert correlation(*pairs) == correlation([3, 2, -9], [1, 2, 4])
+    p = np.ma.array([0.3, 0.001, 0.5], mask=[0, 0, 1])
+    assert holm_levels(p) == holm_levels([0.3, 0.001, float("nan")])
+    with pytest.raises(ValueError, match="must not be masked"):
+        slope_weights(masked)
