@@ -58,7 +58,7 @@ data: $(RUN) ## download and prepare DATA=... with TensorFlow Datasets
 test: $(DEV) ## the tests, on TensorFlow and again on JAX
 	@tests/run $(PY)
 
-test-faults: $(DEV) ## kills, crashes, Ctrl-C and hostile text, hundreds of times: up to 15 minutes
+test-faults: $(DEV) ## kills, crashes, Ctrl-C and hostile text, hundreds of times, and Keras's own tests: an hour
 	@tests/run $(PY) faults
 
 lint: $(DEV) ## ruff and mypy

@@ -10,6 +10,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
+def pytest_addoption(parser):
+    parser.addoption("--one-of-each", action="store_true", help="of tests with cases the first")
+
+
+@pytest.hookimpl(trylast=True)  # after marks and names have chosen
+def pytest_collection_modifyitems(config, items):
+    """With `--one-of-each`, keep the first case of each test, in the order of the file."""
+    if not config.getoption("--one-of-each"):
+        return
+    first: dict[str, pytest.Item] = {}
+    for item in items:
+        first.setdefault(item.nodeid.partition("[")[0], item)
+    config.hook.pytest_deselected(items=[i for i in items if i not in set(first.values())])
+    items[:] = first.values()
+
+
 TOY = '''
 """A toy: its effect is known and nothing is trained."""
 import numpy as np

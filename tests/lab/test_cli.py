@@ -209,7 +209,7 @@ def test_a_bad_trial_is_told_with_its_log_and_the_others_finish(
         ({"a/x.py": "", "b/a.py": ""}, "a", "experiments/b/a.py has the name of a folder"),
     ],
 )
-def test_a_file_that_is_no_experiment_is_named_and_the_others_run(project, files, name, says):
+def test_a_file_that_is_no_experiment_is_named(project, files, name, says):
     for path, source in files.items():
         (project.folder / "experiments" / path).parent.mkdir(exist_ok=True)
         (project.folder / "experiments" / path).write_text(source)
@@ -218,8 +218,11 @@ def test_a_file_that_is_no_experiment_is_named_and_the_others_run(project, files
     assert "Traceback" not in listed.stderr
     done = project.run(name)
     assert done.returncode == 2 and says in done.stderr and not project.results.exists()
-    project.draws_nothing()
-    assert project.run().returncode == 0
+
+
+def test_beside_a_file_that_is_no_experiment_the_others_run(project):
+    project.experiment("broken", "x = (")
+    assert project.draws_nothing().run().returncode == 0
 
 
 def test_an_experiment_is_found_in_whatever_folder_it_lies(project):

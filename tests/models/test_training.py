@@ -22,8 +22,11 @@ def digits():
     return (x[:512].reshape(-1, 8, 8, 1) / 8 - 1).astype("float32"), y[:512].astype("int32")
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch", "layer", "group"])
 @pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    "normalization",
+    ["batch", *(pytest.param(n, marks=pytest.mark.slow) for n in ("none", "layer", "group"))],
+)
 def test_the_loss_falls(name, normalization, digits):
     model = BUILDERS[name]((8, 8, 1), normalization=normalization)
     assert set(models.__all__) == set(BUILDERS)

@@ -199,6 +199,7 @@ def ten_thousand(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_take_less_than_20_s_and_a_gigabyte(ten_thousand):
     done = subprocess.run(
         [sys.executable, "-c", BIG, str(ten_thousand)],
