@@ -260,7 +260,7 @@ class RaisesInNumbers(keras.metrics.Mean):
         super().update_state(predicted)
 
 
-@pytest.mark.both_backends
+@tensorflow_alone  # on JAX metrics are Python for as long as they are traced
 def test_a_metric_that_raises_in_a_later_epoch_ends_as_under_fit():
     def make():
         return dense(metrics=[RaisesInNumbers()])
@@ -312,11 +312,11 @@ def test_a_layer_that_raises_says_what_it_says_under_fit():
         return model
 
     def outcome(how):
-        with pytest.raises(LookupError, match="of a user's own"):
+        with pytest.raises(Exception, match="of a user's own") as said:
             if how == "fit":
                 make().fit(x, y, verbose=0)
             else:
                 train(Fit(make(), (x, y)), how)
+        return said.type  # on JAX, Keras makes it a RuntimeError
 
-    for how in ("fit", *ENGINES):
-        outcome(how)
+    assert {outcome(engine) for engine in ENGINES} == {outcome("fit")}
