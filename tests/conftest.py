@@ -21,9 +21,8 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--one-of-each"):
         return
     first: dict[str, pytest.Item] = {}
-    for item in items:
-        first.setdefault(item.nodeid.partition("[")[0], item)
-    config.hook.pytest_deselected(items=[i for i in items if i not in set(first.values())])
+    others = [i for i in items if first.setdefault(i.nodeid.partition("[")[0], i) is not i]
+    config.hook.pytest_deselected(items=others)
     items[:] = first.values()
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -22,7 +23,12 @@ SUITES = {
     "callbacks": [f"callbacks/{one.name}" for one in CALLBACKS],
     "the rest": ["optimizers", "layers/normalization", "layers/rnn"],
 }
-LEAST = 0.7  # of the routed calls that are fused
+LEAST = 0.7  # of the calls that could be fused
+# What a caller cannot have with a compiled epoch. Keras's own savers are not among it: with
+# `save_freq="epoch"` they have nothing to do in their hooks of batches.
+ASKED = re.compile(
+    "run_eagerly|^(?!ModelCheckpoint|BackupAndRestore).*needs every batch", re.DOTALL
+)
 
 
 def run(suite, counts, routed):
@@ -42,13 +48,28 @@ def run(suite, counts, routed):
     return set(re.findall(r"^FAILED (?:.*/)?(\S+?::\S+)", done.stdout, re.MULTILINE))
 
 
+@pytest.fixture(scope="module")
+def counted():
+    """Counts and reasons by suite, of those that have run."""
+    return {}
+
+
 @pytest.mark.parametrize("suite", SUITES)
-def test_what_passes_with_fit_passes_with_the_engine(suite, tmp_path):
+def test_what_passes_with_fit_passes_with_the_engine(suite, counted, tmp_path):
     counts = tmp_path / "counts.json"
     failed = run(suite, counts, routed=True)
-    seen = json.loads(counts.read_text())
-    print(suite, seen)
-    assert failed <= run(suite, counts, routed=False)
-    if suite != "the rest":
-        counted = seen["counts"]
-        assert counted["fused"] >= LEAST * (counted["routed"] - counted["raised"]), seen
+    counted[suite] = json.loads(counts.read_text())
+    print(suite, counted[suite])
+    assert failed <= run(suite, tmp_path / "others.json", routed=False)
+
+
+def test_most_of_the_calls_are_fused(counted):
+    """But for those that ask for every batch, or for no compiled step at all."""
+    if counted.keys() != SUITES.keys():
+        pytest.skip("needs the counts of all suites, which run before it")
+    total = sum((Counter(one["counts"]) for one in counted.values()), Counter())
+    reasons = sum((Counter(one["reasons"]) for one in counted.values()), Counter())
+    asked = sum(n for reason, n in reasons.items() if ASKED.search(reason))
+    finished = total["routed"] - total["raised"]
+    print(total, reasons, f"fused {total['fused'] / finished:.0%} of all that finished")
+    assert total["fused"] >= LEAST * (finished - asked), (total, reasons)
