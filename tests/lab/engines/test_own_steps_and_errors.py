@@ -187,6 +187,10 @@ def by_letters(true, predicted):
 def test_what_xla_cannot_compile_is_trained_without(metric, monkeypatch, caplog):
     monkeypatch.setattr(on_tensorflow, "XLA_PAYS_FROM", 1)
     on_tensorflow._say_once.cache_clear()
+    say_once, tried = on_tensorflow._say_once, []
+    monkeypatch.setattr(
+        on_tensorflow, "_say_once", lambda reason: tried.append(reason) or say_once(reason)
+    )
 
     def make():
         model = keras.Sequential([keras.Input((6,)), L.Dense(3)])
@@ -197,6 +201,7 @@ def test_what_xla_cannot_compile_is_trained_without(metric, monkeypatch, caplog)
     with caplog.at_level(logging.WARNING, "lab.engines.on_tensorflow"):
         assert_alike(expected, trained(make, (x, y), "fused"))
     assert caplog.text.count("Trained without XLA") == 1  # not again for the validation
+    assert len(tried) == 2  # to train and to test, not in every epoch
 
 
 class Raises(keras.callbacks.Callback):
