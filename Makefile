@@ -55,7 +55,7 @@ watch: $(RUN) ## serve the page while experiments run, on this machine only
 data: $(RUN) ## download and prepare DATA=... with TensorFlow Datasets
 	@$(PY) -m lab data --data="$$DATA"
 
-test: $(DEV) ## the tests, on TensorFlow and again on JAX
+test: $(DEV) ## the tests, on TensorFlow and (the first case of each) on JAX
 	@tests/run $(PY)
 
 test-faults: $(DEV) ## kills, crashes, Ctrl-C and hostile text, hundreds of times, and Keras's own tests: an hour
