@@ -325,6 +325,17 @@ def test_the_model_is_left_alone_and_still_computes_in_float32():
     model.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("loss", ["mse", lambda y, p: ops.mean((y - p) ** 2, -1)])
+def test_a_loss_that_a_measurement_built_stays_float32(loss):
+    """Built inside the float64 probe it kept that type, on TensorFlow without a word."""
+    model, (x, _) = network(layers.Dense(4), shape=(4,), loss=loss), data((4,))
+    LossSurface(model, x, np.zeros((len(x), 3)), chunk_size=10).value_and_gradient(
+        LossSurface(model, x, np.zeros((len(x), 3))).start
+    )
+    built = [one for _, one, *_ in model._compile_loss._flat_losses]
+    assert built and {one.dtype for one in built} == {"float32"}
+
+
 def test_kinks_are_no_reason_to_refuse():
     inner = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten()]
     model, (x, y) = network(*inner, shape=(8, 8, 1)), data((8, 8, 1), 300)

@@ -7,10 +7,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers as L
 
-from lab import Fit, evaluate, train
-from lab.engines import training
+from lab import evaluate
+from tests.lab.engines.beside_fit import (
+    ENGINES,
+    assert_same_numbers,
+    assert_same_weights,
+    history_of,
+)
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("in_order")]
 JAX = keras.backend.backend() == "jax"
 N = 22
 SCHEDULES = keras.optimizers.schedules
@@ -140,46 +145,31 @@ def trained(kind, data, how):
     asked["callbacks"] = CALLBACKS[kind["callbacks"]]()
     validation = data if kind["validation"] else None
     try:
-        if how == "fit":
-            given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
-            more = {"validation_data": validation, "shuffle": False, "verbose": 0}
-            history = model.fit(**given, **more, **asked)
-        else:
-            history = train(Fit(model, data, validation=validation, **asked), how)
+        return history_of(how, model, data, validation, **asked), model
     except Exception as error:
         return type(error), model
-    return history.history, model
 
 
 def assert_same(expected, seen):
-    a, b = expected[0], seen[0]
-    if isinstance(a, type):
-        assert a == b
+    if isinstance(expected[0], type):
+        assert expected[0] == seen[0]
         return
-    assert list(a) == list(b), (list(a), b)
-    for name, values in a.items():
-        np.testing.assert_allclose(b[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
-    for one, two in zip(expected[1].weights, seen[1].weights, strict=True):
-        np.testing.assert_allclose(np.asarray(two), np.asarray(one), rtol=1e-3, atol=1e-4)
+    assert_same_numbers(expected[0], seen[0], rtol=1e-4, atol=1e-5)
+    assert_same_weights(expected[1].weights, seen[1].weights, rtol=1e-3, atol=1e-4)
 
 
 def compare(kind, engines):
     data = data_of(kind)
-    order, training.batch_order = training.batch_order, lambda seed, epoch, n: np.arange(n)
-    try:
-        expected = trained(kind, data, "fit")
-        for engine in engines:
-            assert_same(expected, trained(kind, data, engine))
-        if not isinstance(expected[0], type) and kind["seed"] % 4 == 0:  # it traces another time
-            given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
-            more = {"batch_size": 8, "verbose": 0, "return_dict": True}
-            asked = expected[1].evaluate(**given, **more)
-            seen = evaluate(expected[1], data, batch_size=8)
-            assert sorted(seen) == sorted(asked)
-            for name, value in asked.items():
-                np.testing.assert_allclose(seen[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
-    finally:
-        training.batch_order = order
+    expected = trained(kind, data, "fit")
+    for engine in engines:
+        assert_same(expected, trained(kind, data, engine))
+    if not isinstance(expected[0], type) and kind["seed"] % 4 == 0:  # it traces another time
+        given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
+        more = {"batch_size": 8, "verbose": 0, "return_dict": True}
+        asked = expected[1].evaluate(**given, **more)
+        seen = evaluate(expected[1], data, batch_size=8)
+        assert sorted(seen) == sorted(asked)
+        assert_same_numbers(asked, {name: seen[name] for name in asked}, rtol=1e-4, atol=1e-5)
 
 
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -195,4 +185,4 @@ def test_a_few_models_train_as_under_fit(kind):
 @settings(max_examples=100 if JAX else 500, **QUIET)
 @given(KINDS)
 def test_hundreds_of_models_train_as_under_fit(kind):
-    compare(kind, ["plain", "fused", *(["stacked"] if JAX else [])])
+    compare(kind, ENGINES)

@@ -10,21 +10,20 @@ import pytest
 from keras import layers as L
 from keras import losses, metrics, ops
 
-from lab import Fit, evaluate, train
-from lab.engines import training
+from lab import evaluate
+from tests.lab.engines.beside_fit import (
+    ENGINES,
+    assert_same_numbers,
+    assert_same_weights,
+    history_of,
+)
 
-pytestmark = pytest.mark.both_backends
-JAX = keras.backend.backend() == "jax"
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("in_order")]
 rng = np.random.default_rng(0)
 x = rng.normal(size=(40, 4)).astype("float32")
 y = rng.integers(0, 3, 40)
 t = rng.normal(size=(40, 1)).astype("float32")
 FROM_LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-@pytest.fixture(autouse=True)
-def in_order(monkeypatch):
-    monkeypatch.setattr(training, "batch_order", lambda seed, epoch, n: np.arange(n))
 
 
 def sequential(*layers, shape=(4,), optimizer="sgd", loss=FROM_LOGITS, **compiled):
@@ -225,21 +224,12 @@ def result(make, data, how, validation=None, **more):
     keras.utils.set_random_seed(7)
     model = make()
     asked = {"batch_size": 8, "epochs": 2} | more
-    if how == "fit":
-        given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
-        asked |= {"validation_data": validation, "shuffle": False, "verbose": 0}
-        history = model.fit(**given, **asked)
-    else:
-        history = train(Fit(model, data, validation=validation, **asked), how)
-    return history.history, model
+    return history_of(how, model, data, validation, **asked), model
 
 
 def assert_same(a, b):
-    assert list(a[0]) == list(b[0])
-    for name, values in a[0].items():
-        np.testing.assert_allclose(b[0][name], values, rtol=2e-5, atol=1e-6, err_msg=name)
-    for one, two in zip(a[1].weights, b[1].weights, strict=True):
-        np.testing.assert_allclose(np.asarray(two), np.asarray(one), rtol=2e-4, atol=1e-5)
+    assert_same_numbers(a[0], b[0], rtol=2e-5, atol=1e-6)
+    assert_same_weights(a[1].weights, b[1].weights, rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -247,7 +237,7 @@ def test_every_engine_is_equal_to_fit(case):
     make, data = CASES[case]
     validation = data if case in VALIDATED else None
     expected = result(make, data, "fit", validation)
-    for engine in ("plain", "fused", *(["stacked"] if JAX else [])):
+    for engine in ENGINES:
         assert_same(expected, result(make, data, engine, validation))
 
 
@@ -259,8 +249,7 @@ def test_evaluate_is_equal_to_that_of_keras(case):
     expected = model.evaluate(**given, batch_size=16, verbose=0, return_dict=True)
     seen = evaluate(model, data, batch_size=16)
     assert sorted(seen) == sorted(expected)
-    for name, value in expected.items():
-        np.testing.assert_allclose(seen[name], value, rtol=2e-5, atol=1e-6)
+    assert_same_numbers(expected, {n: seen[n] for n in expected}, rtol=2e-5, atol=1e-6)
 
 
 class Stop(keras.callbacks.Callback):
@@ -277,7 +266,7 @@ def test_a_training_stops_where_fit_stops(hook):
     make, data = CASES["dropout"]
     expected = result(make, data, "fit", epochs=3, callbacks=[Stop(hook)])
     assert len(expected[0]["loss"]) == 1
-    for engine in ("plain", "fused", *(["stacked"] if JAX else [])):
+    for engine in ENGINES:
         assert_same(expected, result(make, data, engine, epochs=3, callbacks=[Stop(hook)]))
 
 
@@ -300,10 +289,7 @@ def toggled(how):
     before = None
     for _ in range(2):
         before = model.get_weights()[0]
-        if how == "fit":
-            model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
-        else:
-            train(Fit(model, (x, y), batch_size=8), how)
+        history_of(how, model, (x, y), batch_size=8)
         model.layers[0].trainable = False
     return np.abs(model.get_weights()[0] - before).max()
 
@@ -316,5 +302,5 @@ def test_a_layer_that_is_frozen_without_compile_does_as_under_fit():
             return str(error)[:60]
 
     expected = outcome("fit")
-    for engine in ("plain", "fused", *(["stacked"] if JAX else [])):
+    for engine in ENGINES:
         assert outcome(engine) == pytest.approx(expected)

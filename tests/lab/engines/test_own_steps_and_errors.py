@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from lab import Fit, train
-from lab.engines import on_tensorflow, training
+from lab.engines import on_tensorflow
+from tests.lab.engines.beside_fit import (
+    ENGINES,
+    assert_same_numbers,
+    assert_same_weights,
+    history_of,
+)
 
+pytestmark = pytest.mark.usefixtures("in_order")
 JAX = keras.backend.backend() == "jax"
 tensorflow_alone = pytest.mark.skipif(JAX, reason="written with TensorFlow's own operations")
 rng = np.random.default_rng(0)
 x = rng.normal(size=(40, 6)).astype("float32")
 y = rng.integers(0, 3, 40)
 FROM_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-ENGINES = ("plain", "fused", *(["stacked"] if JAX else []))
-
-
-@pytest.fixture(autouse=True)
-def in_order(monkeypatch):
-    monkeypatch.setattr(training, "batch_order", lambda seed, epoch, n: np.arange(n))
 
 
 class Tracked(keras.Model):
@@ -124,12 +124,7 @@ def trained(make, data, how, callbacks=(), **asked):
     model, callbacks = make(), [one() for one in callbacks]
     asked = {"batch_size": 8, "epochs": 3, **asked}
     try:
-        if how == "fit":
-            more = {"validation_data": data, "shuffle": False, "verbose": 0}
-            found = model.fit(*data, callbacks=callbacks, **more, **asked).history
-        else:
-            found = train(Fit(model, data, validation=data, callbacks=callbacks, **asked), how)
-            found = found.history
+        found = history_of(how, model, data, validation=data, callbacks=callbacks, **asked)
     except Exception as error:
         found = error
     seen = [getattr(one, "seen", None) for one in callbacks]
@@ -139,11 +134,8 @@ def trained(make, data, how, callbacks=(), **asked):
 def assert_alike(expected, seen):
     assert type(expected[0]) is type(seen[0])
     if isinstance(expected[0], dict):
-        assert list(expected[0]) == list(seen[0])
-        for name, values in expected[0].items():
-            np.testing.assert_allclose(seen[0][name], values, rtol=2e-5, err_msg=name)
-    for one, two in zip(expected[1], seen[1], strict=True):
-        np.testing.assert_allclose(two, one, rtol=2e-4, atol=1e-6)
+        assert_same_numbers(expected[0], seen[0], rtol=2e-5, atol=0)
+    assert_same_weights(expected[1], seen[1], rtol=2e-4, atol=1e-6)
     assert expected[2:] == seen[2:]
 
 
@@ -318,10 +310,7 @@ def test_a_layer_that_raises_says_what_it_says_under_fit():
 
     def outcome(how):
         with pytest.raises(Exception, match="of a user's own") as said:
-            if how == "fit":
-                make().fit(x, y, verbose=0)
-            else:
-                train(Fit(make(), (x, y)), how)
+            history_of(how, make(), (x, y))
         return said.type  # on JAX, Keras makes it a RuntimeError
 
     assert {outcome(engine) for engine in ENGINES} == {outcome("fit")}

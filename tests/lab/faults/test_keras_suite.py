@@ -23,7 +23,7 @@ SUITES = {
     "callbacks": [f"callbacks/{one.name}" for one in CALLBACKS],
     "the rest": ["optimizers", "layers/normalization", "layers/rnn"],
 }
-LEAST = 0.7  # of the calls that could be fused
+LEAST = 0.7  # of the calls
 # What a caller cannot have with a compiled epoch. Keras's own savers are not among it: with
 # `save_freq="epoch"` they have nothing to do in their hooks of batches.
 ASKED = re.compile(
@@ -63,13 +63,27 @@ def test_what_passes_with_fit_passes_with_the_engine(suite, counted, tmp_path):
     assert failed <= run(suite, tmp_path / "others.json", routed=False)
 
 
-def test_most_of_the_calls_are_fused(counted):
-    """But for those that ask for every batch, or for no compiled step at all."""
+def summed(counted):
+    """Counts, reasons and the number of calls that did not raise, over all suites."""
     if counted.keys() != SUITES.keys():
         pytest.skip("needs the counts of all suites, which run before it")
     total = sum((Counter(one["counts"]) for one in counted.values()), Counter())
     reasons = sum((Counter(one["reasons"]) for one in counted.values()), Counter())
+    return total, reasons, total["routed"] - total["raised"]
+
+
+def test_most_of_the_calls_that_can_be_are_fused(counted):
+    """That is, but for those that ask for every batch, or for no compiled step at all."""
+    total, reasons, finished = summed(counted)
     asked = sum(n for reason, n in reasons.items() if ASKED.search(reason))
-    finished = total["routed"] - total["raised"]
-    print(total, reasons, f"fused {total['fused'] / finished:.0%} of all that finished")
     assert total["fused"] >= LEAST * (finished - asked), (total, reasons)
+
+
+@pytest.mark.xfail(
+    keras.backend.backend() == "tensorflow",
+    strict=True,
+    reason="54 %: of 157 calls, 35 want every batch and 22 have Keras's savers",
+)
+def test_most_of_all_calls_are_fused(counted):
+    total, reasons, finished = summed(counted)
+    assert total["fused"] >= LEAST * finished, (total, reasons)
