@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from callbacks._optimizer import inner_optimizer
+
 
 class Carried(keras.layers.Layer):
     """Numbers of a callback, saved with an optimizer and loaded with it.
@@ -18,6 +20,9 @@ class Carried(keras.layers.Layer):
         get: A function without arguments that returns a dictionary of arrays.
         set: A function that takes such a dictionary.
     """
+
+    # For `lab`: what is compiled with it serves models without it.
+    read_in_no_step = True
 
     def __init__(self, optimizer, name, get, set):
         super().__init__()
@@ -75,10 +80,3 @@ class Resumable(keras.callbacks.Callback):
 
     def _take_over(self, numbers):
         pass
-
-
-def inner_optimizer(optimizer):
-    """The optimizer that makes the steps: of a `LossScaleOptimizer` the one inside it."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer

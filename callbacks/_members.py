@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-import keras
 import numpy as np
 
-from callbacks._carried import Resumable, inner_optimizer
+from callbacks._carried import Resumable
+from callbacks._optimizer import steps_of
 from callbacks._probabilities import probabilities
 from callbacks._schedule import whole_number
 
@@ -103,9 +103,7 @@ class Members(Resumable):
             self._taken = epoch
 
     def _count(self):
-        optimizer = inner_optimizer(self.model.optimizer)
-        count = getattr(optimizer, "_iterations", 0)
-        return int(keras.ops.convert_to_numpy(count))
+        return steps_of(self.model.optimizer)
 
     def _numbers(self):
         # The end of an epoch may be saved before this callback hears of it.

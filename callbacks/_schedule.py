@@ -4,7 +4,8 @@ import math
 
 import keras
 
-from callbacks._carried import Resumable, inner_optimizer
+from callbacks._carried import Resumable
+from callbacks._optimizer import inner_optimizer, steps_of
 from callbacks._retrace import forget_trace
 
 
@@ -81,7 +82,7 @@ class StepRateCallback(Resumable):
                 f"{type(self).__name__} must be the only callback that sets the rate. "
                 f"Received: learning_rate={present!r}"
             )
-        rate = self._step_rate(present, _count(optimizer), epoch)
+        rate = self._step_rate(present, steps_of(optimizer), epoch)
         # An equal one is kept: what was compiled with it need not be compiled again.
         if not _same(rate, self._rate):
             self._rate = rate
@@ -91,7 +92,7 @@ class StepRateCallback(Resumable):
     def on_epoch_end(self, epoch, logs=None):
         """Logs the rate of the last step made."""
         if self._started and logs is not None:
-            last = self._rate(_count(_optimizer(self.model)) - 1)
+            last = self._rate(steps_of(_optimizer(self.model)) - 1)
             logs["learning_rate"] = float(keras.ops.convert_to_numpy(last))
 
     def on_train_end(self, logs=None):
@@ -108,7 +109,7 @@ class StepRateCallback(Resumable):
         """The present t, if the optimizer has this callback's rate."""
         optimizer = _optimizer(self.model)
         lent = self._rate is not None and optimizer._learning_rate is self._rate
-        return _count(optimizer) - self._rate.offset if lent else otherwise
+        return steps_of(optimizer) - self._rate.offset if lent else otherwise
 
 
 def whole_number(name, value):
@@ -144,11 +145,6 @@ def _optimizer(model):
     return optimizer
 
 
-def _count(optimizer):
-    # Not `iterations`, which counts updates where gradients of several steps are accumulated.
-    return int(keras.ops.convert_to_numpy(optimizer._iterations))
-
-
 def _same(rate, other):
     return (
         type(rate) is type(other)
@@ -157,18 +153,29 @@ def _same(rate, other):
     )
 
 
+class _WithNumber:
+    """The configuration of an optimizer that has a `StepRate`, with a number in its place.
+
+    A model saved now is saved with the number. With the schedule, its file would need this module
+    to be loaded, and Keras would drop the state of the optimizer, because one that has a schedule
+    has one variable less.
+    """
+
+    read_in_no_step = True  # as of `Carried`
+
+    def __init__(self, optimizer, rate):
+        self.optimizer, self.rate = optimizer, rate
+
+    def __call__(self):
+        number = float(keras.ops.convert_to_numpy(self.rate))
+        return type(self.optimizer).get_config(self.optimizer) | {"learning_rate": number}
+
+
 def _lend(model, rate):
     """Sets an optimizer's rate past its property, which would forget the variable of the rate."""
     optimizer = _optimizer(model)
     optimizer._learning_rate = rate
     vars(optimizer).pop("get_config", None)
     if isinstance(rate, StepRate):
-        # A model saved now is saved with the number. With the schedule, its file would need this
-        # module to be loaded, and Keras would drop the state of the optimizer, because one that
-        # has a schedule has one variable less.
-        def get_config():
-            number = float(keras.ops.convert_to_numpy(rate.variable))
-            return type(optimizer).get_config(optimizer) | {"learning_rate": number}
-
-        vars(optimizer)["get_config"] = get_config
+        vars(optimizer)["get_config"] = _WithNumber(optimizer, rate.variable)
     forget_trace(model)

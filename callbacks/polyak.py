@@ -7,7 +7,8 @@ import numbers
 import numpy as np
 from keras import ops
 
-from callbacks._carried import Resumable, inner_optimizer
+from callbacks._carried import Resumable
+from callbacks._optimizer import inner_optimizer
 from callbacks._retrace import Hook, forget_trace
 from callbacks.batchnorm import recalibrate_batchnorm
 from callbacks.landscape import weights_at

@@ -3,10 +3,8 @@
 import math
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from lab.bench.sweep import NAMES as SWEEP_NAMES
@@ -23,13 +21,10 @@ def label(way: str) -> str:
 
 def machine() -> str:
     """Processor, cores and versions, and how busy it was: a busy machine measures nothing."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"model name\s*: (.+)", info.read_text("utf-8"))):
-        name = found[1]
     load = f", load {os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else ""
     versions = ", ".join(f"{p} {v}" for p in PACKAGES if (v := _version(p)))
-    return f"{name}, {devices.cores()} cores{load}; Python {platform.python_version()}, {versions}."
+    python = platform.python_version()
+    return f"{devices.processor()}, {devices.cores()} cores{load}; Python {python}, {versions}."
 
 
 def _version(package: str) -> str:

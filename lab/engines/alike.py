@@ -6,19 +6,12 @@ are inputs of a trace; names that Keras numbers count by place. What nothing is 
 model `Unlike` any other. So does nothing else: a configuration is not asked.
 """
 
-import functools
-import hashlib
-import re
 import struct
-import sys
 import types
-from collections import OrderedDict, defaultdict, deque
 from typing import Any
 
-import numpy as np
-
-from lab.engines import schedules
-from lab.engines.code import Same, Unlike, is_trusted, of_class, of_function, of_module
+from lab.engines import names, schedules, values
+from lab.engines.code import Same, Unlike, is_trusted, of_module
 
 MOST_PARTS = 200_000
 HEAP_TYPE = 1 << 9  # of a class's flags: made by a class statement, or by a library that says so
@@ -102,11 +95,11 @@ class _Walk:
         self.schedule = schedules.own(model)
         outputs = list(getattr(model, "output_names", None) or ())
         self.shown = outputs if len(outputs) > 1 else []  # these are names of logs
-        self.names = _names(model, self.shown)
-        self.optimizers = _variables_of_optimizer(model)
+        self.names = names.of_model(model, self.shown)
+        self.optimizers = names.of_optimizer(model)
 
-    def __call__(self, thing: Any, names: frozenset = frozenset()):
-        """The key of anything. `names`: what the code that refers to it mentions."""
+    def __call__(self, thing: Any, mentioned: frozenset = frozenset()):
+        """The key of anything. `mentioned`: what the code that refers to it mentions."""
         self.parts += 1
         if self.parts > MOST_PARTS:
             raise Unlike("it has too many parts")
@@ -120,11 +113,11 @@ class _Walk:
         if kind in (tuple, list):
             return (kind, *map(self, thing))
         if isinstance(thing, types.ModuleType):
-            return of_module(self, thing, names)
+            return of_module(self, thing, mentioned)
         if kind is self.keras.DTypePolicy:  # a value: whether layers share one makes no difference
             return ("policy", *map(self, vars(thing).values()))
         if kind.__module__ in _TRACKING:  # lists and such, wrapped to notice what is put in
-            return (kind.__name__, *_contents(self, getattr(thing, "__wrapped__", thing)))
+            return (kind.__name__, *values.contents(self, getattr(thing, "__wrapped__", thing)))
         if id(thing) in self.seen:
             return ("seen", self.seen[id(thing)])
         if kind is not types.MethodType:  # those are made anew whenever one asks
@@ -135,14 +128,14 @@ class _Walk:
     def _part(self, thing, kind):
         if kind is object:
             return Same(thing)
-        for one, describe in _KINDS.items():
+        for one, describe in values.KINDS.items():
             if issubclass(kind, one):
                 return describe(self, thing)
         if isinstance(thing, self.keras.Variable):
             return self._variable(thing)
         if isinstance(thing, self.keras.KerasTensor):
             return ("symbol", thing.shape, thing.dtype, thing.sparse, getattr(thing, "ragged", 0))
-        return _of_array(self, thing) or self._object(thing, kind)
+        return values.of_array(self, thing) or self.of_object(thing, kind)
 
     def _variable(self, variable):
         own = vars(variable)
@@ -153,10 +146,10 @@ class _Walk:
         shape = tuple(variable.shape), variable.dtype, type(variable)
         return ("variable", *shape, self(name), flags, self(list(regularizer)))
 
-    def _object(self, thing, kind):
-        known = any(_is_builtin(base) for base in kind.__mro__ if base not in _CONTAINERS)
+    def of_object(self, thing, kind):
+        known = any(_is_builtin(base) for base in kind.__mro__ if base not in values.CONTAINERS)
         named = [n for base in kind.__mro__ for n in vars(base).get("__slots__", ())]
-        shown = hasattr(thing, "__dict__") or named or isinstance(thing, _CONTAINERS[1:])
+        shown = hasattr(thing, "__dict__") or named or isinstance(thing, values.CONTAINERS[1:])
         if known or not shown:
             raise Unlike(f"nothing is known of {kind.__module__}.{kind.__qualname__}")
         state = {n: getattr(thing, n) for n in named if n != "__weakref__" and hasattr(thing, n)}
@@ -165,17 +158,19 @@ class _Walk:
         held = sorted(
             name
             for name in state
-            if name not in skipped and not name.startswith(("_self_", "_obj_reference_counts"))
+            if name not in skipped
+            and not name.startswith(("_self_", "_obj_reference_counts"))
+            and not getattr(type(state[name]), "read_in_no_step", False)
         )
         if is_trusted(kind) and isinstance(thing, self.keras.Layer):
             held = [name for name in held if not name.endswith("_initializer")]
         numbers = schedules.free(thing) if thing is self.schedule else ()
         if isinstance(thing, (self.keras.Operation, self.keras.optimizers.Optimizer)):
             name = state.get("name")
-            if isinstance(name, str) and _counts_up(thing, name) and name not in self.shown:
+            if isinstance(name, str) and names.counts_up(thing, name) and name not in self.shown:
                 state = {**state, "name": self.names.get(name, ("counted",))}
         parts = [(n, "free" if n in numbers else self(state[n])) for n in held]
-        return ("object", self(kind), *parts, *_contents(self, thing))
+        return ("object", self(kind), *parts, *values.contents(self, thing))
 
     def _unread(self, thing, kind) -> frozenset:
         keras = self.keras
@@ -188,168 +183,7 @@ class _Walk:
         return frozenset(("_tracker",)) if is_trusted(kind) else frozenset()
 
 
-def _dictionary(walk, thing):
-    # An optimizer finds its variables by paths or, on JAX, by addresses.
-    keys = (walk.names.get(key) if type(key) is int else None for key in thing)
-    parts = zip(keys, thing.items(), strict=True)
-    return (type(thing), *((known or walk(key), walk(value)) for known, (key, value) in parts))
-
-
-def _set(walk, thing):
-    try:
-        return (type(thing), *sorted((walk(one) for one in thing), key=repr))
-    except TypeError as error:
-        raise Unlike("a set of what has no order") from error
-
-
-def _array(walk, thing):
-    if thing.dtype.hasobject:
-        raise Unlike("an array of objects")
-    walk.constants.append(thing)
-    digest = hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()
-    return ("array", thing.dtype.str, thing.shape, digest)
-
-
-def _of_array(walk, thing):
-    """The key of an array or a variable of a backend, or nothing."""
-    tf, jax = sys.modules.get("tensorflow"), sys.modules.get("jax")
-    if tf is not None and hasattr(tf, "Variable"):
-        if isinstance(thing, tf.Variable):
-            walk.variables.append(thing)
-            return ("tf variable", tuple(thing.shape), thing.dtype.name, thing.trainable)
-        if isinstance(thing, (tf.DType, tf.TensorShape)):
-            return (str(type(thing)), str(thing))
-        if tf.is_tensor(thing):
-            if not hasattr(thing, "numpy") or not hasattr(thing, "_handle_data"):
-                raise Unlike("it holds a tensor that has no value")
-            walk.constants.append(thing)
-            return ("tensor", _array(walk, np.asarray(thing)))
-    if jax is not None and isinstance(thing, jax.Array):
-        if isinstance(thing, jax.core.Tracer) or not jax.numpy.issubdtype(thing.dtype, np.generic):
-            raise Unlike("it holds a value of JAX that is not known")
-        return ("jax", _array(walk, np.asarray(thing)), bool(getattr(thing, "weak_type", False)))
-    return None
-
-
-def _method(walk, thing):
-    return ("method", walk(thing.__func__), walk(thing.__self__))
-
-
-def _builtin(walk, thing):
-    owner = getattr(thing, "__self__", None)
-    if owner is None or isinstance(owner, types.ModuleType):
-        if not is_trusted(thing) and not is_trusted(type(thing)):
-            raise Unlike(f"nothing is known of {thing!r}")
-        return Same(thing)
-    return ("builtin", thing.__name__, walk(owner))
-
-
-def _partial(walk, thing):
-    return ("partial", walk(thing.func), walk(thing.args), walk(thing.keywords))
-
-
-def _wrapped(walk, thing):
-    return (type(thing), walk(thing.__func__))
-
-
-def _property(walk, thing):
-    return ("property", walk(thing.fget), walk(thing.fset), walk(thing.fdel))
-
-
-def _itself(walk, thing):
-    return Same(thing)
-
-
-def _value(walk, thing):
-    return (type(thing), str(thing), thing.tobytes() if isinstance(thing, np.generic) else None)
-
-
-def _pattern(walk, thing):
-    return ("pattern", thing.pattern, thing.flags)
-
-
-_KINDS: dict[type, Any] = {
-    dict: lambda walk, thing: (
-        _dictionary(walk, thing)
-        if type(thing) in (dict, OrderedDict, defaultdict)
-        else walk._object(thing, type(thing))
-    ),
-    types.MappingProxyType: _dictionary,
-    set: lambda walk, thing: (
-        _set(walk, thing) if type(thing) is set else walk._object(thing, type(thing))
-    ),
-    frozenset: _set,
-    np.ndarray: _array,
-    np.generic: _value,
-    np.dtype: _value,
-    type: of_class,
-    types.FunctionType: of_function,
-    types.MethodType: _method,
-    types.BuiltinFunctionType: _builtin,
-    np.ufunc: _itself,
-    functools.partial: _partial,
-    staticmethod: _wrapped,
-    classmethod: _wrapped,
-    property: _property,
-    types.MemberDescriptorType: _itself,
-    types.GetSetDescriptorType: _itself,
-    types.WrapperDescriptorType: _itself,
-    types.MethodDescriptorType: _itself,
-    re.Pattern: _pattern,
-}
-_CONTAINERS = (object, list, tuple, dict, set, frozenset, str, int, float, deque, OrderedDict,
-               defaultdict)  # fmt: skip
-
-
-def _contents(walk, thing) -> list:
-    """What an object holds that is a container too."""
-    if isinstance(thing, dict):
-        return [_dictionary(walk, thing)]
-    if isinstance(thing, (set, frozenset)):
-        return [_set(walk, thing)]
-    if isinstance(thing, (list, tuple, deque)):
-        return [tuple(map(walk, thing))]
-    if isinstance(thing, (str, int, float)):
-        return [repr(thing)]
-    return []
-
-
 def _is_builtin(kind: type) -> bool:
     """Whether instances may hold more than Python shows."""
     made_elsewhere = type(kind).__name__ == "pybind11_type"
     return made_elsewhere or not kind.__flags__ & HEAP_TYPE
-
-
-def _counts_up(thing, name) -> bool:
-    import keras
-
-    base = re.escape(keras.src.utils.naming.to_snake_case(type(thing).__name__))
-    if type(thing) is keras.layers.InputLayer:
-        base = f"{base}|keras_tensor"  # so those of copies are called
-    return isinstance(name, str) and re.fullmatch(rf"({base})(_\d+)?", name) is not None
-
-
-def _names(model, shown: list) -> dict[Any, Any]:
-    """Names that count up with what was made before, each with what stands for it."""
-    operations = list(model._flatten_layers())
-    for layer in list(operations):
-        known = {id(one) for one in operations}
-        operations += [one for one in getattr(layer, "_operations", ()) if id(one) not in known]
-    found: dict[Any, Any] = {}
-    for place, one in enumerate(operations):
-        if _counts_up(one, one.name) and one.name not in shown:
-            found.setdefault(one.name, ("name", place))
-    optimizer = model.optimizer
-    for place, variable in enumerate(model.variables):
-        for key in {variable.path, _key_of(optimizer, variable)}:
-            found.setdefault(key, ("path", place))
-    return found
-
-
-def _key_of(optimizer, variable) -> Any:
-    find = getattr(optimizer, "_var_key", None)
-    return find(variable) if find else variable.path
-
-
-def _variables_of_optimizer(model) -> set[int]:
-    return {id(v) for v in getattr(model.optimizer, "variables", None) or ()}

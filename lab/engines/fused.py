@@ -4,8 +4,6 @@ It drives the model's own `train_step`, so losses, metrics, sample weights, regu
 and custom steps behave as under `fit`; only the Python and the dispatch between steps are gone.
 """
 
-import functools
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +17,7 @@ BATCH_HOOKS = tuple(
 )
 # What `fit` calls on the model, and the engine would not.
 OF_FIT = ("fit", "evaluate", "make_train_function", "make_test_function", "_make_function")
-log = logging.getLogger(__name__)
+INSTEAD = "Trained with plain fit"
 
 
 def obstacle(fit) -> str:
@@ -28,6 +26,8 @@ def obstacle(fit) -> str:
 
     model, backend = fit.model, keras.backend.backend()
     for callback in keras.tree.flatten(list(fit.callbacks)):
+        if _saves_epochs(callback):
+            continue
         for hook in BATCH_HOOKS:
             method = getattr(callback, hook)
             base = getattr(keras.callbacks.Callback, hook)
@@ -47,6 +47,14 @@ def obstacle(fit) -> str:
     if keras.config.max_steps_per_epoch():
         return "keras.config limits the steps of an epoch"
     return _on_jax(model) if backend == "jax" else _on_tensorflow(model)
+
+
+def _saves_epochs(callback) -> bool:
+    """Whether it is one of Keras's savers that has nothing to do in its hooks of batches."""
+    import keras
+
+    savers = keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore
+    return type(callback) in savers and callback.save_freq == "epoch"
 
 
 def _on_tensorflow(model) -> str:
@@ -71,12 +79,6 @@ def _on_jax(model) -> str:
     if not model.jit_compile:
         return "the model was compiled with jit_compile=False"
     return ""
-
-
-@functools.cache
-def say_once(reason: str) -> None:
-    """Tell of a fall-back, the first time only."""
-    log.warning("Trained with plain fit: %s.", reason)
 
 
 def train(fit, order: Callable[[int, int, int], np.ndarray]):

@@ -1,18 +1,15 @@
 """A pass over the data as one `tf.function`, by XLA where that pays."""
 
 import contextlib
-import functools
-import logging
 
 import tensorflow as tf
 
-from lab.engines import traces
+from lab.engines import saying, traces
 from lab.engines.building import build, has_own_step
 from lab.engines.compiled import Passes, kept
 from lab.engines.epochs import convolves, cut, first_batch
-from lab.engines.steps import by_step, first_line, say_once
+from lab.engines.steps import INSTEAD, by_step, first_line
 
-log = logging.getLogger(__name__)
 # XLA takes 0.3 to 0.6 s longer to compile a dense network and saves 60 to 200 microseconds a step.
 XLA_PAYS_FROM = 4_000  # steps
 
@@ -43,7 +40,7 @@ def _pass(model, kind: str, data, order, batch_size: int, xla: bool):
         try:
             run = _compiled(model, kind, own, arguments, by_xla)
         except Exception as error:
-            say_once(f"a whole epoch of it cannot be traced ({first_line(error)})")
+            saying.say_once(INSTEAD, f"a whole epoch of it cannot be traced ({first_line(error)})")
             break
         if by_xla and not model.jit_compile and (run.trace.draws or run.trace.failed):
             continue  # XLA would draw other numbers
@@ -54,7 +51,9 @@ def _pass(model, kind: str, data, order, batch_size: int, xla: bool):
                 raise
             # Nothing has happened: a program of XLA is compiled first, and writes when it is done.
             run.trace.failed = True
-            _say_once(f"it cannot compile the epoch ({first_line(error)})")
+            saying.say_once(
+                "Trained without XLA", f"it cannot compile the epoch ({first_line(error)})"
+            )
             continue
         return model._get_metrics_result_or_logs(logs) if own else logs
     return by_step(model, kind, data, [*head, *([] if tail is None else [tail])])
@@ -103,11 +102,6 @@ def _gathered(arrays, index):
         return None if part is None else tf.gather(part, index)
 
     return keras.tree.map_structure(gathered, arrays)
-
-
-@functools.cache
-def _say_once(reason: str) -> None:
-    log.warning("Trained without XLA: %s.", reason)
 
 
 def uses_xla(model, steps: int) -> bool:

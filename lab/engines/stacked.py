@@ -4,20 +4,20 @@ Each has its own data, batch order, initial weights and learning rate, and its c
 alone: it is written back to its model before they are called and read again if they changed it.
 """
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lab.engines import program, steps
+from lab.engines import program, saying, steps
 from lab.engines.building import build
 from lab.engines.epochs import convolves, course, cut, first_batch, indices, is_watched, last_pass
 from lab.engines.fused import live
 from lab.engines.program import compiled, group_key, traced, variables
 
 log = logging.getLogger(__name__)
+INSTEAD = "Trained with the fused engine instead of stacked"
 
 
 def train_each(fits: Sequence, order: Callable[[int, int, int], np.ndarray]) -> list:
@@ -60,12 +60,6 @@ def obstacle(fit) -> str:
     return ""
 
 
-@functools.cache
-def say_once(reason: str) -> None:
-    """Tell why a `Fit` was not stacked, the first time only."""
-    log.warning("Trained with the fused engine instead of stacked: %s.", reason)
-
-
 class _Member:
     """One `Fit` of a stack: what it wants computed next, and in the end its result."""
 
@@ -88,7 +82,8 @@ class _Member:
         try:
             self.key, self.numbers = group_key(self.fit)
         except Exception as error:
-            steps.say_once(f"its step cannot be traced alone ({steps.first_line(error)})")
+            why = f"its step cannot be traced alone ({steps.first_line(error)})"
+            saying.say_once(steps.INSTEAD, why)
             self.key, self.numbers = None, {}
 
     def by_steps(self) -> None:

@@ -3,21 +3,13 @@
 For what cannot be compiled as a whole: this works, or raises, as `fit` does.
 """
 
-import functools
-import logging
 from collections.abc import Sequence
 
 from lab.engines.arrays import taken
 from lab.engines.compiled import Passes, functions_made
 from lab.engines.epochs import cut
 
-log = logging.getLogger(__name__)
-
-
-@functools.cache
-def say_once(reason: str) -> None:
-    """Tell why, the first time only."""
-    log.warning("Trained step by step, as fit does: %s.", reason)
+INSTEAD = "Trained step by step, as fit does"
 
 
 def first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ Every engine gives the same history for a `Fit`; `plain` is the reference for th
 from collections.abc import Sequence
 from types import NoneType
 
+from lab.engines import saying
 from lab.engines.arrays import taken
 from lab.engines.fit import Fit, batch_order
 
@@ -71,7 +72,7 @@ def train_each(fits: Sequence[Fit], engine: str = "stacked") -> list:
         if reason := fused.obstacle(fit):
             return reason  # `_fused` says it
         if reason := stacked.obstacle(fit):
-            stacked.say_once(reason)
+            saying.say_once(stacked.INSTEAD, reason)
         return reason
 
     obstacles = [_caught(why_not, fit) for fit in fits]
@@ -80,7 +81,8 @@ def train_each(fits: Sequence[Fit], engine: str = "stacked") -> list:
     results = [obstacle or next(stack) for obstacle in obstacles]
     for i, fit in enumerate(fits):
         if not results[i]:
-            stacked.say_once("it shares variables or callbacks with another of its list")
+            why = "it shares variables or callbacks with another of its list"
+            saying.say_once(stacked.INSTEAD, why)
         if not results[i] or isinstance(results[i], str):
             results[i] = _caught(_fused, fit)
     return results
@@ -146,7 +148,7 @@ def _fused(fit: Fit):
     from lab.engines import fused
 
     if reason := fused.obstacle(fit):
-        fused.say_once(reason)
+        saying.say_once(fused.INSTEAD, reason)
         return _plain(fit)
     if keras.backend.backend() == "jax":
         from lab.engines import stacked

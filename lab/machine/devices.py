@@ -2,9 +2,12 @@
 
 import math
 import os
+import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+KIND = {"family": "cpu family", "model": "model"}  # as /proc/cpuinfo has them
 ALL_TOGETHER = 0.9  # of a GPU's memory, for the trials that share it; CUDA itself takes some
 
 
@@ -12,6 +15,16 @@ def cores() -> int:
     """Processor cores that this process may use."""
     affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+
+
+def processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name and kind, as compilers tell it from others: XLA's code depends on it."""
+    name = platform.processor() or platform.machine()
+    if not info.exists():
+        return name
+    told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", info.read_text("utf-8"), re.MULTILINE))
+    kind = [f"{each} {told[key]}" for each, key in KIND.items() if key in told]
+    return ", ".join([told.get("model name", name), *kind])
 
 
 def gpus(folder: Path = Path("/dev")) -> list[str]:

@@ -101,7 +101,7 @@ class Section:
         manifests = self.measured.manifests.values()
         seconds = (float(manifest.get("seconds", 0)) for manifest in manifests)
         total = sum(each for each in seconds if math.isfinite(each))
-        devices = ", ".join(self.facts["device"]) or "nothing"
+        devices = " and ".join(self.facts["device"]) or "nothing"
         trials = f"{len(manifests)} trial{'s' * (len(manifests) != 1)}"
         return f"{trials}, {wording.duration(total)} of one worker, on {devices}"
 
@@ -112,7 +112,8 @@ class Section:
         found |= {"libraries": set(), "commit": set(), "scale": set()}
         for manifest in self.measured.manifests.values():
             described = manifest.get("described", {})
-            found["device"].add(str(manifest.get("device", "unknown")))
+            device, processor = manifest.get("device", "unknown"), manifest.get("processor")
+            found["device"].add(f"{device} ({processor})" if processor else str(device))
             found["engine"].add(str(manifest.get("engine", "")))
             found["commit"].add(str(manifest.get("git_commit") or ""))
             found["threads"].add(str(described.get("threads", "")))

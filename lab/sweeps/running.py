@@ -161,6 +161,7 @@ def _manifest(order: Order, key: store.Key, described, outcome) -> dict:
         "declared_seeds": order.seeds,
         "engine": order.engine,
         "device": outcome.device,
+        "processor": outcome.processor,
         "seconds": round(outcome.seconds, 3),
         "spent": {what: round(seconds, 3) for what, seconds in outcome.spent.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

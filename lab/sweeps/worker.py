@@ -17,6 +17,7 @@ from functools import cache
 
 from lab.claims.vocabulary import Setting
 from lab.machine import home
+from lab.machine.devices import processor
 from lab.machine.isolation import Surroundings, seed_everything
 from lab.records.store import Key
 
@@ -37,6 +38,7 @@ class Outcome:
     error: str = ""
     log: str = ""
     device: str = ""
+    processor: str = ""
     lost: bool = False
 
 
@@ -177,6 +179,7 @@ def _outcomes(keys: Sequence[Key], run: Callable) -> list[Outcome]:
     for outcome in outcomes:
         outcome.seconds = seconds
         outcome.device = _device(keys[0].setting.backend)
+        outcome.processor = processor()
         if outcome.status != "done":
             outcome.log = _log_since(log_from)
     trials = []

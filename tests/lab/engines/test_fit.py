@@ -208,7 +208,7 @@ def test_a_batch_callback_falls_back_to_plain_and_says_so(caplog):
             self.batches += 1
 
     callback = EveryBatch()
-    with caplog.at_level("WARNING", "lab.engines.fused"):
+    with caplog.at_level("WARNING", "lab.engines"):
         train(Fit(network(), data(), 16, 2, callbacks=[callback]), "fused")
     assert callback.batches == 10
     assert "EveryBatch overrides on_train_batch_end" in caplog.text

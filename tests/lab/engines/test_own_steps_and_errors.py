@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from lab.engines import on_tensorflow
+from lab.engines import on_tensorflow, saying
 from tests.lab.engines.beside_fit import (
     ENGINES,
     assert_same_numbers,
@@ -178,11 +178,9 @@ def by_letters(true, predicted):
 @pytest.mark.parametrize("metric", [in_numpy, as_python, by_letters])
 def test_what_xla_cannot_compile_is_trained_without(metric, monkeypatch, caplog):
     monkeypatch.setattr(on_tensorflow, "XLA_PAYS_FROM", 1)
-    on_tensorflow._say_once.cache_clear()
-    say_once, tried = on_tensorflow._say_once, []
-    monkeypatch.setattr(
-        on_tensorflow, "_say_once", lambda reason: tried.append(reason) or say_once(reason)
-    )
+    saying.say_once.cache_clear()
+    say_once, tried = saying.say_once, []
+    monkeypatch.setattr(saying, "say_once", lambda *told: tried.append(told) or say_once(*told))
 
     def make():
         model = keras.Sequential([keras.Input((6,)), L.Dense(3)])
@@ -287,11 +285,16 @@ def test_a_metric_that_raises_in_the_middle_of_a_pass_ends_as_under_fit():
 
 @pytest.mark.both_backends
 def test_a_loss_that_is_not_a_number_is_that_of_fit():
-    data = (np.where(np.arange(40)[:, None] == 30, np.inf, x).astype("float32"), y)
-    expected = trained(dense, data, "fit")
+    def linear():  # on some processors oneDNN, which fuses a ReLU with its layer, makes 0 of NaN
+        model = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.1), FROM_LOGITS)
+        return model
+
+    data = (np.where(np.arange(40)[:, None] == 30, np.nan, x).astype("float32"), y)
+    expected = trained(linear, data, "fit")
     assert np.isnan(expected[0]["loss"]).all()
     for engine in ENGINES:
-        assert_alike(expected, trained(dense, data, engine))
+        assert_alike(expected, trained(linear, data, engine))
 
 
 @pytest.mark.both_backends

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lab.claims.vocabulary import Experiment, Setting
-from lab.engines import fused, program, stacked
+from lab.engines import program, saying, stacked
 from lab.engines.fit import Fit
 from lab.engines.training import train, train_each
 from lab.sweeps import trial as trial_module
@@ -226,8 +226,7 @@ class EveryBatch(keras.callbacks.Callback):
 
 
 def test_what_cannot_be_stacked_falls_back_and_says_so_once(caplog):
-    for engine in (fused, stacked):
-        engine.say_once.cache_clear()
+    saying.say_once.cache_clear()
     with caplog.at_level("WARNING", "lab"):
         for _ in range(2):
             train([fit(0, callbacks=[EveryBatch()]), fit(1)], "stacked")
@@ -244,7 +243,7 @@ def test_what_cannot_be_stacked_falls_back_and_says_so_once(caplog):
 
 def test_convolutions_are_stacked_on_an_accelerator_alone(way, sizes, caplog):
     """In a loop of XLA's on a CPU a small convnet took 5.8 s a step instead of 0.2 s."""
-    stacked.say_once.cache_clear()
+    saying.say_once.cache_clear()
     asked = []
     for _ in range(2):
         layers = [keras.Input((5, 1)), keras.layers.Conv1D(2, 3), keras.layers.Flatten()]

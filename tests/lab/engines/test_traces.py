@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from callbacks import CyclicLR, SnapshotEnsemble
 from lab.engines.fit import Fit
 from lab.engines.training import train
 
@@ -103,6 +104,21 @@ def test_models_that_differ_in_numbers_share_one_trace_to_the_bit(
         assert model.get_metrics_result() == twin.get_metrics_result()
     assert len(traces._traces) == 2  # to train and to test
     assert len(traced) == 2 * 2 + 2  # those of `own`, and the first that was shared
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda top: CyclicLR(top / 10, top, step_size=3),
+        lambda top: SnapshotEnsemble(cycles=1, max_lr=top),
+    ],
+)
+def test_the_rates_that_a_callback_lends_share_one_trace_to_the_bit(make, traced, monkeypatch):
+    for seed, top in enumerate((0.1, 0.02)):
+        model, twin = network(seed), network(seed)
+        assert own(monkeypatch, model, callbacks=[make(top)]) == run(twin, callbacks=[make(top)])
+        assert_equal(model, twin)
+    assert len(traces._traces) == 2  # to train and to test
 
 
 def test_what_computes_something_else_has_a_trace_of_its_own(traced):

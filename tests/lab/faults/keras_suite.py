@@ -31,7 +31,7 @@ def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbac
     if _inside[0]:  # the engine's own
         return _fit(self, x, y, batch_size, epochs, verbose, callbacks, **more)
     from lab import Fit, train
-    from lab.engines import fused, steps, training
+    from lab.engines import saying, steps, training
 
     given = dict(more)
     weight, validation = more.pop("sample_weight", None), more.pop("validation_data", None)
@@ -44,9 +44,7 @@ def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbac
         return _fit(self, x, y, batch_size, epochs, verbose, callbacks, **given)
     COUNTS["routed"] += 1
     said: list = []
-    saying = [(module, module.say_once) for module in (fused, steps)]
-    for module, _ in saying:
-        module.say_once = lambda reason, name=module.__name__: said.append((name, reason))
+    say, saying.say_once = saying.say_once, lambda how, reason: said.append((how, reason))
     _inside[0] = True
     drawn, asked_for = training.batch_order, lambda seed, epoch, n: np.arange(n)
     try:
@@ -63,12 +61,11 @@ def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbac
     finally:
         _inside[0] = False
         training.batch_order = drawn
-        for module, say in saying:
-            module.say_once = say
+        saying.say_once = say
         if not said:
             COUNTS["fused"] += 1
         elif said[-1][0] != "raised":
-            COUNTS["by step" if said[0][0].endswith("steps") else "fell back"] += 1
+            COUNTS["by step" if said[0][0] == steps.INSTEAD else "fell back"] += 1
             REASONS[said[0][1]] = REASONS.get(said[0][1], 0) + 1
 
 

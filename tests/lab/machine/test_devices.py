@@ -12,6 +12,15 @@ from lab.machine import devices, home
 from lab.sweeps import pool, running
 
 
+def test_the_processor_is_named_as_compilers_tell_it_from_others(tmp_path):
+    info = tmp_path / "cpuinfo"
+    told = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping: 1\n"
+    info.write_text(told * 2)
+    assert devices.processor(info) == "AMD EPYC, family 25, model 17"
+    info.write_text("CPU implementer\t: 0x41\n")  # of an ARM
+    assert devices.processor(info) == devices.processor(tmp_path / "none") != ""
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A folder of devices with two GPUs, of which a container shows those numbered 2 and 5."""
