@@ -1,12 +1,12 @@
 """Shared fixtures: a copy of the project with toy experiments, and its command line."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,14 +85,7 @@ class Project:
 
     def lab(self, *words: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess:
         """Run `python -m lab ...` in the project; returns the finished process."""
-        return subprocess.run(
-            [sys.executable, "-m", "lab", *words],
-            cwd=self.folder,
-            env=os.environ | {"COLUMNS": "200"} | env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return commands.run(words, self.folder, {"COLUMNS": "200"} | env, timeout)
 
     def run(self, name: str = "toy", *words: str, **more) -> subprocess.CompletedProcess:
         """Run an experiment at smoke scale."""

@@ -87,6 +87,12 @@ class Data:
         return functools.reduce(viewed, self._views, self._test)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The number of examples of each part; to know that of `test` is not to read it."""
+        parts = {"train": self.train, "validation": self.validation, "test": self._test}
+        return {name: len(part.y) for name, part in parts.items()}
+
+    @property
     def test_was_read(self) -> bool:
         """Whether it was, here or in a view."""
         return "test" in self._read

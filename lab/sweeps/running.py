@@ -164,6 +164,7 @@ def _manifest(order: Order, key: store.Key, described, outcome) -> dict:
         "processor": outcome.processor,
         "seconds": round(outcome.seconds, 3),
         "spent": {what: round(seconds, 3) for what, seconds in outcome.spent.items()},
+        "examples": outcome.examples,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": fingerprint.git_commit(),
     }

@@ -71,6 +71,11 @@ class Trial:
         self._data.append(load(name or self.setting.data, self.seed, classes=classes, **asked))
         return self._data[-1]
 
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Name and sizes of each data set that it asked for, in order."""
+        return [{"data": data.name, **data.sizes} for data in self._data]
+
     def model(self, data, **options):
         """A fresh model of the kind that `MODEL=` names, its weights drawn from the seed.
 

@@ -35,6 +35,7 @@ class Outcome:
     rows: list = field(default_factory=list)
     seconds: float = 0.0
     spent: dict = field(default_factory=dict)
+    examples: list = field(default_factory=list)
     error: str = ""
     log: str = ""
     device: str = ""
@@ -190,11 +191,12 @@ def _outcomes(keys: Sequence[Key], run: Callable) -> list[Outcome]:
 def _outcome(trial, error: Exception | None) -> Outcome:
     from lab.sweeps.trial import Diverged
 
+    told = {"spent": trial.spent, "examples": trial.examples}
     if error is None:
-        return Outcome("done", trial.rows, spent=trial.spent)
+        return Outcome("done", trial.rows, **told)
     if isinstance(error, Diverged):
         rows = [*trial.rows, (None, "diverged", 1.0)]
-        return Outcome("diverged", rows, spent=trial.spent, error=str(error))
+        return Outcome("diverged", rows, **told, error=str(error))
     no_memory = isinstance(error, MemoryError) or "ResourceExhausted" in type(error).__name__
     text = "".join(traceback.format_exception(error))
     return Outcome("failed", error=text, lost=no_memory)

@@ -229,8 +229,9 @@ def test_reading_test_data_is_remembered():
     loaded = loading.load("digits", 0)
     repr(loaded)
     _ = loaded.train, loaded.validation, loaded.probe
+    sizes = loaded.sizes
     assert not loaded.test_was_read
-    _ = loaded.test
+    assert sizes == {"train": 1000, "validation": 297, "test": len(loaded.test.y)}
     assert loaded.test_was_read
     assert not loading.load("digits", 0).test_was_read
 

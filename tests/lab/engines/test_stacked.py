@@ -406,3 +406,4 @@ def test_a_stacked_sweep_writes_the_rows_of_a_fused_one(project):
     assert "raises, seed 1: LookupError: seed 1" in done.stdout
     manifest = json.loads(next(folder.rglob(os.path.join("well", "seed-0.json"))).read_text())
     assert manifest["engine"] == "stacked" and manifest["seconds"] > 0
+    assert manifest["processor"] and manifest["examples"][0]["train"] > 0

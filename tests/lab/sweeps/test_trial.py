@@ -57,6 +57,16 @@ def test_a_yield_is_answered_by_a_history_and_a_list_by_a_list(trained):
     assert len(answers[1]) == 2 and [len(fits) for fits in trained] == [1, 2]
 
 
+def test_a_trial_knows_how_many_examples_it_asked_for():
+    trial = make(validation_size=100)
+    trial.data()
+    trial.data("mnist1d", test_size=50)
+    digits, mnist1d = trial.examples
+    assert digits == {"data": "digits", "train": 200, "validation": 100, "test": 500}
+    assert mnist1d["data"] == "mnist1d" and mnist1d["test"] == 50
+    trial.check_test_unread()
+
+
 def test_each_fit_gets_a_seed_of_its_own_that_depends_on_the_trial_alone(trained):
     def run(trial):
         yield fit()
