@@ -5,8 +5,10 @@ import numpy as np
 # Steps of difference quotients, as a share of the size of a weight. Small ones are for the kinks of
 # ReLU networks (each unit has one for each example), large ones for gradients in which much
 # cancels: of a cross-entropy of 1e-8, 1 - p has lost half of the digits of float64.
-STEPS = (1e-4, 1e-6, 1e-8, 1e-9, 1e-10)
+STEPS = (1e-4, 1e-6, 1e-8, 1e-9, 1e-10, 1e-11)
 PRODUCT_STEP = 1e-8
+# Steps below the first number count where rounding is at most the second, as a share.
+FINE, FINE_ROUNDING = 1e-10, 1e-2
 # In float32, where a model cannot be computed in float64.
 COARSE_STEPS = (1e-1, 1e-2, 1e-3)
 ROOT_MEAN_SQUARE = 1e-3  # taken for that of weights that are all zero
@@ -45,6 +47,8 @@ class Differences:
         for step in self._steps:
             quotient, rounding, *_ = self._evaluate(v, step)
             size = float(np.linalg.norm(quotient))
+            if step < FINE and rounding > FINE_ROUNDING * size:
+                break
             gap = float(np.linalg.norm(product - quotient))
             gaps.append((0.0 if gap <= rounding and size <= rounding else gap, size))
             if last is not None and np.linalg.norm(quotient - last) <= tolerance * size + rounding:

@@ -4,6 +4,7 @@ Plain frozen data, checked when it is made. Nothing here imports Keras, numpy or
 listing and planning answer at once.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -190,9 +191,28 @@ Settings = Mapping[str, Any]
 class Experiment:
     """One file of `experiments/`: what is claimed, under which arms, and how one trial goes.
 
+    Of the claims of one id the first is the primary one: what the lecture would mean, chosen from
+    its words and never from results. The others are tested after it, in their order.
+
+    Args:
+        title: In a few words.
+        source: Of the claims, and of the protocol.
+        arms: Settings by name.
+        scales: Settings by name; each has its number of `seeds`.
+        claims: What is judged.
+        run: A trial: `run(trial)`.
+        figures: What is drawn beside the figures that all have.
+        data: What `DATA=` is if it is not given.
+        model: Likewise.
+        looks: Numbers of seeds at which verdicts may be made, for scales whose `seeds` is the
+            first of them; others have that one look.
+        seen: For data whose first seeds were looked at before looks were declared, their number:
+            these have one look of their own, and what that leaves open is judged from later
+            seeds alone. (At scale quick, with the usual model.)
+
     Raises:
         ValueError: If a claim, gate or figure names an arm that does not exist, two claims share
-            id and metric, a scale lacks `seeds`, or a name cannot be a folder.
+            id and metric, a scale lacks `seeds`, looks do not grow, or a name cannot be a folder.
     """
 
     title: str
@@ -204,6 +224,8 @@ class Experiment:
     figures: Sequence[AnyFigure] = ()
     data: str = "digits"
     model: str = "mlp"
+    looks: Sequence[int] = (10, 20, 40)
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         """Check that the parts fit together."""
@@ -215,17 +237,35 @@ class Experiment:
         for name, scale in self.scales.items():
             if not isinstance(scale.get("seeds"), int) or scale["seeds"] < 1:
                 raise ValueError(f"Scale {name!r} needs a number of `seeds`. Received: {scale!r}")
-        seen = set()
+        self._check_looks()
+        named = set()
         for claim in self.claims:
-            if (claim.id, claim.metric) in seen:
+            if (claim.id, claim.metric) in named:
                 raise ValueError(f"Two claims share id and metric. Received: {claim.id!r}")
-            seen.add((claim.id, claim.metric))
+            named.add((claim.id, claim.metric))
             self._check_arms(f"Claim {claim.id!r}", claim.arms)
             for contrast in claim.beside.values():
                 self._check_arms(f"Claim {claim.id!r}", contrast.arms)
         for figure in self.figures:
             check_name("Figure", figure.name)
             self._check_arms(f"Figure {figure.name!r}", figure.arms_drawn)
+
+    def looks_at(self, scale: str) -> tuple[int, ...]:
+        """The looks of a scale."""
+        seeds = self.scales[scale]["seeds"]
+        return tuple(self.looks) if seeds == self.looks[0] else (seeds,)
+
+    def seen_in(self, setting: "Setting") -> int:
+        """How many seeds of a setting were looked at before looks were declared."""
+        usual = setting.scale == "quick" and setting.model == self.model
+        return self.seen.get(setting.data, 0) if usual else 0
+
+    def _check_looks(self) -> None:
+        whole = all(isinstance(n, int) and n >= 1 for n in self.looks)
+        if not self.looks or not whole or any(a >= b for a, b in itertools.pairwise(self.looks)):
+            raise ValueError(
+                f"`looks` must be numbers of seeds that grow. Received: looks={self.looks!r}"
+            )
 
     def _check_arms(self, who: str, arms: Sequence[str]) -> None:
         unknown = [arm for arm in arms if arm not in self.arms]

@@ -96,6 +96,12 @@ class Measured:
         prints = (manifest.get("fingerprint", "") for manifest in self.manifests.values())
         return Counter(self.kept[each] for each in prints if each in self.kept)
 
+    def test_size(self, arm: str, seed: int) -> int:
+        """The number of test examples of a trial, of the last data set that it asked for; or 0."""
+        told = self.manifests.get((arm, seed), {}).get("examples") or [{}]
+        size = told[-1].get("test", 0) if isinstance(told[-1], dict) else 0
+        return size if isinstance(size, int) and size > 0 else 0
+
     def declared(self, at_least: int) -> tuple[int, int]:
         """The number of seeds that was asked for, and at how many such numbers one has looked."""
         asked = {max(at_least, int(m.get("declared_seeds", 0))) for m in self.manifests.values()}

@@ -1,20 +1,35 @@
-"""From what was measured to one verdict per claim: gates, Holm over the claims, and the verdict."""
+"""From what was measured to one verdict per claim: gates, looks, Holm over the claims."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
-from lab.claims.stats import (
-    Judgement,
-    arm_correlation,
-    holm_adjusted,
-    holm_levels,
-    judge,
-    sensitivity,
-)
+from lab.claims import looks, strength
+from lab.claims.looks import ALPHA, Member, Standing
+from lab.claims.stats import Judgement, arm_correlation, judge, sensitivity, would_decide
+from lab.claims.strength import Share
 from lab.claims.vocabulary import AnyContrast, Claim, Contrast, Experiment, Setting
 from lab.records.measured import Measured
 
-ALPHA = 0.05
+
+@dataclass(frozen=True)
+class Looked:
+    """At which look a verdict was made.
+
+    Attributes:
+        number: Of the look, from 1; 0 before the first.
+        seeds: The numbers of seeds of all looks.
+        after: The first seed that counts.
+        closed: Whether no further look can change the verdict.
+        next: The seeds that it waits for: up to this one, this one not among them. Or None.
+    """
+
+    number: int
+    seeds: tuple[int, ...]
+    after: int = 0
+    closed: bool = True
+    next: int | None = None
 
 
 @dataclass(frozen=True)
@@ -22,17 +37,24 @@ class Verdict:
     """A claim in one setting with its judgement.
 
     Attributes:
-        p: Two-sided, adjusted for the claims of the experiment (Holm).
+        primary: Whether it is the primary contrast of its claim; the others are tested after it.
+        p: Two-sided, adjusted for the claims of the experiment (Holm) and for the looks.
         level: The level at which the interval is drawn.
-        differences: The contrast of every seed, by seed.
+        differences: The contrast of every seed that it was judged from, by seed.
         beside: Unjudged comparisons (the naive one among them): effect and unadjusted interval.
         gates: For each gate what it asks and whether it held.
         correlation: Of the two arms over seeds, for a difference of two arms.
+        looked: At which look.
+        before: What the seeds said that were seen before looks were declared, if others decide.
+        better: In which share of seeds the claim holds.
+        detectable: The smallest effect that so many seeds would find, with power 0.8.
+        test_share: Of the spread over seeds, what the finite test set alone explains, at most.
     """
 
     experiment: str
     setting: Setting
     claim: Claim
+    primary: bool
     judgement: Judgement
     p: float
     level: float
@@ -40,52 +62,42 @@ class Verdict:
     beside: dict[str, Judgement]
     gates: tuple[tuple[str, bool], ...]
     correlation: float
+    looked: Looked
+    before: Judgement | None
+    better: Share
+    detectable: float
+    test_share: float
 
 
 def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Verdict]:
     """Judge every claim of an experiment in one setting."""
-    declared, looks = measured.declared(experiment.scales[measured.setting.scale]["seeds"])
-    mixed = measured.mixed(experiment.arms)
-    kept = sum(measured.kept_trials.values())
-    alpha = ALPHA / looks  # more seeds after a look at fewer: each look costs its share
-    differences = [measured.per_seed(claim.contrast) for claim in experiment.claims]
-    first = [
-        judge(list(d.values()), claim.margin, alpha)
-        for claim, d in zip(experiment.claims, differences, strict=True)
-    ]
-    levels = holm_levels([j.p for j in first], alpha)
-    adjusted = holm_adjusted([j.p for j in first])
-    verdicts = []
-    for claim, values, level, p in zip(
-        experiment.claims, differences, levels, adjusted, strict=True
-    ):
-        judgement = judge(list(values.values()), claim.margin, level)
-        gates = tuple((gate.says, _gate(measured, gate)) for gate in claim.gates)
-        obstacle = _obstacle(measured, mixed, claim, len(values), declared, [g for _, g in gates])
-        if obstacle:
-            judgement = replace(judgement, verdict=obstacle[0], reason=obstacle[1])
-        if kept:
-            reason = f"{judgement.reason}; stale trials kept (KEEP_STALE=1): {kept}"
-            judgement = replace(judgement, reason=reason)
-        beside = {
-            label: judge(list(measured.per_seed(contrast).values()), 0.0, ALPHA)
-            for label, contrast in claim.beside.items()
-        }
-        verdicts.append(
-            Verdict(
-                name,
-                measured.setting,
-                claim,
-                judgement,
-                p,
-                level,
-                values,
-                beside,
-                tuple((says, failure is None) for says, failure in gates),
-                _correlation(measured, claim.contrast),
-            )
+    stages = _stages(experiment, measured)
+    claims = experiment.claims
+    follows = _follows(claims)
+    first = _Stage(experiment, measured, *stages[0])
+    family = [first.member(claim, place) for claim, place in zip(claims, follows, strict=True)]
+    standing = looks.standings(family, first.looks, first.alpha)
+    told = [first.looked(i, family, standing) for i in range(len(claims))]
+    before: list[Judgement | None] = [None] * len(claims)
+    for later in (_Stage(experiment, measured, *stage) for stage in stages[1:]):
+        going = [i for i, one in enumerate(standing) if _goes_on(one)]
+        places = {i: place for place, i in enumerate(going)}
+        family = [later.member(claims[i], _place(follows[i], places, standing)) for i in going]
+        small = sum(
+            follows[i] is None and not _goes_on(one) and not one.rejected
+            for i, one in enumerate(standing)
         )
-    return verdicts
+        anew = looks.standings(family, later.looks, later.alpha, small)
+        for place, i in enumerate(going):
+            waits = later.looked(place, family, anew)
+            if anew[place].look or anew[place].judgement.n:
+                before[i], standing[i], told[i] = standing[i].judgement, anew[place], waits
+            else:
+                told[i] = replace(told[i], closed=False, next=waits.next)
+    return [
+        _verdict(name, measured, claim, follows[i] is None, standing[i], told[i], before[i])
+        for i, claim in enumerate(claims)
+    ]
 
 
 def robustness(verdict: Verdict):
@@ -93,26 +105,146 @@ def robustness(verdict: Verdict):
     return sensitivity(list(verdict.differences.values()), verdict.level)
 
 
-def _gate(measured: Measured, gate) -> str | None:
-    return gate.failure(list(measured.per_seed(gate.of).values()))
+def _stages(experiment: Experiment, measured: Measured) -> list[tuple[int, tuple[int, ...], float]]:
+    """First seed, looks and alpha of what is judged one after the other."""
+    scale = measured.setting.scale
+    usual = experiment.scales[scale]["seeds"]
+    declared, times = measured.declared(usual)
+    if (declared, times) != (usual, 1):  # SEEDS= was given: more seeds after a look at fewer
+        return [(0, (declared,), ALPHA / times)]
+    seen = experiment.seen_in(measured.setting)
+    return [
+        *([(0, (seen,), ALPHA)] if seen else []),
+        (seen, experiment.looks_at(scale), ALPHA),
+    ]
 
 
-def _obstacle(measured, mixed, claim, n, declared, failures) -> tuple[str, str] | None:
-    """What stands before any verdict, the gravest first."""
-    if mixed:
-        return "invalid", mixed
-    diverged = [(arm, seed) for arm, seed in sorted(measured.diverged) if arm in claim.arms]
-    if diverged:
-        arms = ", ".join(dict.fromkeys(arm for arm, _ in diverged))
-        return "invalid", f"{len(diverged)} trials diverged in {arms}"
-    if n < declared:
-        return "incomplete", f"{n} of {declared} seeds"
-    return next((("invalid", failure) for failure in failures if failure), None)
+def _follows(claims: Sequence[Claim]) -> list[int | None]:
+    """For each claim the place of the one of the same id before it; None for a primary one."""
+    last: dict[str, int] = {}
+    found: list[int | None] = []
+    for place, claim in enumerate(claims):
+        found.append(last.get(claim.id))
+        last[claim.id] = place
+    return found
 
 
-def _correlation(measured: Measured, contrast: AnyContrast) -> float:
+def _goes_on(standing: Standing) -> bool:
+    """Whether seeds that were not seen before are to decide it."""
+    return standing.judgement.verdict in ("inconclusive", "untested", "incomplete")
+
+
+def _place(follows: int | None, places: dict[int, int], standing: Sequence[Standing]):
+    """What a claim follows among those that go on, or where it stands."""
+    if follows is None:
+        return None
+    return places.get(follows, standing[follows])
+
+
+@dataclass(frozen=True)
+class _Stage:
+    experiment: Experiment
+    measured: Measured
+    after: int
+    looks: tuple[int, ...]
+    alpha: float
+
+    def member(self, claim: Claim, follows) -> Member:
+        values = self.measured.per_seed(claim.contrast)
+        counted = {seed - self.after: value for seed, value in values.items() if seed >= self.after}
+
+        @cache
+        def broken(n: int) -> str:
+            return self.mixed or self._diverged(claim, range(self.after, self.after + n))
+
+        @cache
+        def failure(n: int) -> str | None:
+            seeds = range(self.after, self.after + n)
+            failures = (_failure(self.measured, gate, seeds) for gate in claim.gates)
+            return next(filter(None, failures), None)
+
+        return Member(counted, claim.margin, follows, broken, failure)
+
+    @cached_property
+    def mixed(self) -> str:
+        return self.measured.mixed(self.experiment.arms)
+
+    def _diverged(self, claim: Claim, seeds: range) -> str:
+        found = sorted(self.measured.diverged)
+        arms = [arm for arm, seed in found if arm in claim.arms and seed in seeds]
+        return f"{len(arms)} trials diverged in {', '.join(dict.fromkeys(arms))}" if arms else ""
+
+    def looked(self, place: int, family: Sequence[Member], found: Sequence[Standing]) -> Looked:
+        waits = looks.next_look(place, family, found)
+        until = None if waits is None else self.after + self.looks[waits - 1]
+        standing = found[place]
+        return Looked(standing.look, self.looks, self.after, standing.closed, until)
+
+
+def _verdict(name, measured: Measured, claim: Claim, primary, standing, told, before) -> Verdict:
+    seeds = range(told.after, told.after + _counted(standing, told))
+    judgement = standing.judgement
+    values = {s: v for s, v in measured.per_seed(claim.contrast).items() if s in seeds}
+    if judgement.verdict == "inconclusive":
+        reason = would_decide(list(values.values()), claim.margin, standing.level)
+        judgement = replace(judgement, reason=reason)
+    if kept := sum(measured.kept_trials.values()):
+        reason = f"{judgement.reason}; stale trials kept (KEEP_STALE=1): {kept}"
+        judgement = replace(judgement, reason=reason)
+    beside = {
+        label: judge(_of(measured, contrast, seeds), 0.0, ALPHA)
+        for label, contrast in claim.beside.items()
+    }
+    return Verdict(
+        name,
+        measured.setting,
+        claim,
+        primary,
+        judgement,
+        standing.p,
+        standing.level,
+        values,
+        beside,
+        tuple((gate.says, _failure(measured, gate, seeds) is None) for gate in claim.gates),
+        _correlation(measured, claim.contrast, seeds),
+        told,
+        before,
+        strength.probability_better(list(values.values())),
+        strength.detectable(list(values.values()), standing.level),
+        _test_share(measured, claim.contrast, values),
+    )
+
+
+def _counted(standing: Standing, told: Looked) -> int:
+    """How many seeds the shown judgement is of."""
+    return told.seeds[max(standing.look, 1) - 1]
+
+
+def _of(measured: Measured, contrast: AnyContrast, seeds: range) -> list[float]:
+    return [value for seed, value in measured.per_seed(contrast).items() if seed in seeds]
+
+
+def _failure(measured: Measured, gate, seeds: range) -> str | None:
+    return gate.failure(_of(measured, gate.of, seeds))
+
+
+def _correlation(measured: Measured, contrast: AnyContrast, seeds: range) -> float:
     if not isinstance(contrast, Contrast) or len(contrast.weights) != 2:
         return math.nan
     needs = contrast.needs()
-    full = [v for v in measured.values.values() if all(need in v for need in needs)]
+    full = [v for s, v in measured.values.items() if s in seeds and all(n in v for n in needs)]
     return arm_correlation(*([v[need] for v in full] for need in needs))
+
+
+def _test_share(measured: Measured, contrast: AnyContrast, values: dict[int, float]) -> float:
+    """For differences of test accuracies, where manifests tell the number of test examples."""
+    if not isinstance(contrast, Contrast) or contrast.metric != "test_accuracy":
+        return math.nan
+    accuracies = []
+    for arm, weight in contrast.weights.items():
+        sizes = [measured.test_size(arm, seed) for seed in values]
+        if not all(sizes):
+            return math.nan
+        mean = sum(measured.values[seed][arm, contrast.metric] for seed in values) / len(values)
+        accuracies.append((weight, mean, round(sum(sizes) / len(sizes))))
+    return strength.finite_test_share(list(values.values()), accuracies)

@@ -150,9 +150,15 @@ def trained(kind, data, how):
         return type(error), model
 
 
+# What is wrong with shapes `fit` says in one way where it knows the size of a batch beforehand, and
+# in another where it does not.
+OF_SHAPES = {"ValueError", "InvalidArgumentError"}
+
+
 def assert_same(expected, seen):
     if isinstance(expected[0], type):
-        assert expected[0] == seen[0]
+        names = {expected[0].__name__, seen[0].__name__}
+        assert len(names) == 1 or names == OF_SHAPES
         return
     assert_same_numbers(expected[0], seen[0], rtol=1e-4, atol=1e-5)
     assert_same_weights(expected[1].weights, seen[1].weights, rtol=1e-3, atol=1e-4)
@@ -166,7 +172,12 @@ def compare(kind, engines):
     if not isinstance(expected[0], type) and kind["seed"] % 4 == 0:  # it traces another time
         given = dict(zip(("x", "y", "sample_weight"), data, strict=False))
         more = {"batch_size": 8, "verbose": 0, "return_dict": True}
-        asked = expected[1].evaluate(**given, **more)
+        try:
+            asked = expected[1].evaluate(**given, **more)
+        except Exception:  # a batch of 1 may fit where one of 8 does not
+            with pytest.raises(Exception):  # noqa: B017 - they are of either kind
+                evaluate(expected[1], data, batch_size=8)
+            return
         seen = evaluate(expected[1], data, batch_size=8)
         assert sorted(seen) == sorted(asked)
         assert_same_numbers(asked, {name: seen[name] for name in asked}, rtol=1e-4, atol=1e-5)
@@ -186,3 +197,4 @@ def test_a_few_models_train_as_under_fit(kind):
 @given(KINDS)
 def test_hundreds_of_models_train_as_under_fit(kind):
     compare(kind, ENGINES)
+    keras.utils.clear_session()  # graphs of hundreds of models take gigabytes
