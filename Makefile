@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 # User text is data: taken literally, passed through the environment, and quoted by the shell.
 # A plain $(NAME) would execute what it holds.
-OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RAY_ADDRESS RESULTS KEEP_STALE DRY PORT
+OPTIONS := NAME SCALE DATA MODEL SEEDS JOBS LIMIT BACKEND ENGINE LAUNCHER RAY_ADDRESS RESULTS KEEP_STALE UNTIL DRY PORT
 define literal
 ifneq ($$(origin $(1)),undefined)
 override $(1) := $$(value $(1))
@@ -36,6 +36,7 @@ help: ## the targets, one line each
 	awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile; echo; \
 	echo 'Options: NAME=batch_size [SCALE=quick] [DATA=digits] [MODEL=mlp] [SEEDS=10] [JOBS=2]'; \
 	echo '         [BACKEND=tensorflow] [ENGINE=plain] [LIMIT=600] [RESULTS=results] [KEEP_STALE=1] [DRY=1]'; \
+	echo '         [UNTIL=decided]'; \
 	echo '         [LAUNCHER=ray] [RAY_ADDRESS=host:6379]'; } 2>/dev/null || true
 
 setup: $(RUN) ## build .venv from the pinned requirements (every other target does it if missing)
@@ -55,7 +56,7 @@ watch: $(RUN) ## serve the page while experiments run, on this machine only
 data: $(RUN) ## download and prepare DATA=... with TensorFlow Datasets
 	@$(PY) -m lab data --data="$$DATA"
 
-test: $(DEV) ## the tests, on TensorFlow and (the first case of each) on JAX
+test: $(DEV) ## the tests, on TensorFlow and (what is its own) on JAX
 	@tests/run $(PY)
 
 test-faults: $(DEV) ## kills, crashes, Ctrl-C and hostile text, hundreds of times, and Keras's own tests: an hour

@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--launcher", default="local", help="local or ray")
     run.add_argument("--ray-address", default="", help="host:port; else a cluster of its own")
     run.add_argument("--keep-stale", default="", help="1: count stale trials, and say so")
+    run.add_argument(
+        "--until", default="", help="decided: on to the next look while claims are open"
+    )
     run.add_argument("--dry", default="", help="1: only say what would run")
     results(run)
     results(command("list", _list, "every experiment, its claims and their last verdicts"))
@@ -182,6 +185,13 @@ def _experiment(options) -> int:
     _check_launcher(options)
     declared = experiment.scales[setting.scale]["seeds"]
     seeds = declared if options.seeds is None else _number("SEEDS", options.seeds, MOST_SEEDS)
+    if _choice("UNTIL", options.until, ("", "decided")) and options.seeds is not None:
+        looks = experiment.looks_at(setting.scale)
+        said = ", ".join(map(str, looks))
+        raise UsageError(
+            f"UNTIL=decided looks at {said} seeds, as {name} declares: leave SEEDS out. "
+            f"Received: SEEDS={options.seeds[:20]}."
+        )
     jobs = None if options.jobs is None else _number("JOBS", options.jobs, MOST_JOBS)
     limit = None if options.limit is None else _number("LIMIT", options.limit, MOST_SECONDS)
     results = _results_folder(options.results)
@@ -193,6 +203,7 @@ def _experiment(options) -> int:
         running.Order(
             *(*asked, options.launcher, options.ray_address),
             keep_stale=_flag("KEEP_STALE", options.keep_stale),
+            until_decided=options.until == "decided",
         ),
         dry=_flag("DRY", options.dry),
     )

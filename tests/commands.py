@@ -4,6 +4,7 @@ Loading them is most of the time of a run that trains nothing. Of the project it
 that process; a command is a process of its own in all else.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib
@@ -59,6 +60,7 @@ def _server() -> tuple[subprocess.Popen, socket.socket]:
     with theirs:
         command = [sys.executable, "-m", "tests.commands", str(theirs.fileno())]
         process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+    atexit.register(lambda: (ours.close(), process.wait()))
     return process, ours
 
 

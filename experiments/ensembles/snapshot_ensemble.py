@@ -301,4 +301,5 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     figures=FIGURES,
     run=run,
+    seen={"digits": 10, "mnist1d": 10},  # before looks were declared, on 2026-11-27
 )

@@ -86,7 +86,7 @@ def judge(
     values = _vector("differences", differences)
     _check(margin, alpha)
     n, nan = len(values), math.nan
-    mean, deviation, unit = _moments(values)
+    mean, deviation, unit = moments(values)
     effect = mean * unit
     if lost := n - int(np.isfinite(values).sum()):
         reason = f"{lost} of {n} seeds gave no finite value"
@@ -152,7 +152,7 @@ def seeds_to_decide(differences: ArrayLike, margin: float, alpha: float = 0.05) 
         At least 2; None if more than `SEED_LIMIT`, or if the values have no spread to plan with.
     """
     _check(margin, alpha)
-    mean, deviation, unit = _moments(_vector("differences", differences))
+    mean, deviation, unit = moments(_vector("differences", differences))
     if deviation == 0:
         return None
 
@@ -228,7 +228,7 @@ def sensitivity(differences: ArrayLike, alpha: float = 0.05, seed: int = 0) -> S
     """
     values = _vector("differences", differences)
     _check(0, alpha)
-    _, deviation, unit = _moments(values)
+    _, deviation, unit = moments(values)
     if deviation == 0:
         return Sensitivity(math.nan, math.nan, math.nan)
 
@@ -269,7 +269,7 @@ def arm_correlation(a: ArrayLike, b: ArrayLike) -> float:
         0.8
     """
     x, y = _pairs(a, b)
-    (mean_x, sd_x, unit_x), (mean_y, sd_y, unit_y) = _moments(x), _moments(y)
+    (mean_x, sd_x, unit_x), (mean_y, sd_y, unit_y) = moments(x), moments(y)
     if len(x) < 3 or sd_x == 0 or sd_y == 0:
         return math.nan
     product = (x / unit_x - mean_x) / sd_x * ((y / unit_y - mean_y) / sd_y)
@@ -303,7 +303,7 @@ def slope_weights(x: ArrayLike) -> np.ndarray:
     if np.ma.is_masked(x):
         raise ValueError(f"x must not be masked: each arm needs a weight. Received: x={x!r}")
     values = _vector("x", x)
-    mean, deviation, unit = _moments(values)
+    mean, deviation, unit = moments(values)
     if deviation == 0:
         raise ValueError(f"x must be finite, with two different values. Received: x={x!r}")
     return (values / unit - mean) / ((len(values) - 1) * deviation**2) / unit
@@ -346,7 +346,7 @@ def _check(margin: float, alpha: float) -> None:
         raise ValueError(f"alpha must be between 0 and 1. Received: alpha={alpha!r}")
 
 
-def _moments(values: np.ndarray) -> tuple[float, float, float]:
+def moments(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and standard deviation in units of the third number; a deviation of 0 means no spread.
 
     That is: constant up to rounding, fewer than two values, or one that is not finite. The unit

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lab.claims.stats import POWER
+from lab.claims.stats import POWER, moments
 
 
 class Share(NamedTuple):
@@ -42,19 +42,20 @@ def probability_better(differences: ArrayLike, alpha: float = 0.05) -> Share:
 def detectable(differences: ArrayLike, alpha: float = 0.05) -> float:
     """The smallest true mean that so many seeds of such a spread would find, with power 0.8.
 
-    Two-sided t test at level alpha. NaN with fewer than 2 seeds, or if a value is not finite.
+    Two-sided t test at level alpha. NaN without a spread, or if a value is not finite.
 
     Example:
         >>> round(detectable([0.0, 1.0] * 10), 3)  # a standard deviation of 0.513
         0.339
     """
     values = np.asarray(differences, float)
-    if values.size < 2 or not np.isfinite(values).all():
+    _, deviation, unit = moments(values)
+    if deviation == 0:
         return math.nan
     from statsmodels.stats.power import TTestPower
 
     size = TTestPower().solve_power(nobs=values.size, alpha=alpha, power=POWER)
-    return float(np.ravel(size)[0] * values.std(ddof=1))
+    return float(np.ravel(size)[0] * deviation * unit)
 
 
 def finite_test_share(
@@ -74,7 +75,7 @@ def finite_test_share(
         >>> round(finite_test_share([0.0, 0.02, 0.04], [(1, 0.9, 500), (-1, 0.9, 500)]), 2)
         0.9
     """
-    values = np.asarray(differences, float)
-    spread = values.var(ddof=1) if values.size > 1 else math.nan
+    _, deviation, unit = moments(np.asarray(differences, float))
     sampled = sum(weight**2 * p * (1 - p) / n for weight, p, n in accuracies)
-    return float(min(1.0, sampled / spread)) if spread > 0 else math.nan
+    spread = deviation * unit
+    return min(1.0, sampled / spread / spread) if spread > 0 else math.nan

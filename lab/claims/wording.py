@@ -12,6 +12,7 @@ SHAPES = {
     "inconclusive": "?",
     "invalid": "!",
     "incomplete": "…",
+    "untested": "·",
 }
 COLOURS = {
     "supported": "green",
@@ -19,6 +20,7 @@ COLOURS = {
     "inconclusive": "yellow",
     "invalid": "magenta",
     "incomplete": "bright_black",
+    "untested": "bright_black",
 }
 
 

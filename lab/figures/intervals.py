@@ -59,8 +59,8 @@ def intervals(verdicts: Sequence[Verdict], measured: Measured) -> Drawn:
         finish(figure, title, where(measured, count), entries)
     caption = (
         "Dot and bar: mean effect and its interval over paired seeds (Student's t, corrected for "
-        f"{len(verdicts)} claim{'s' * (len(verdicts) != 1)} by Holm), in the claimed direction and "
-        "in units of the claim's margin; text: in its own unit. Cross: what the naive comparison "
+        "the claims of the experiment by Holm and for looks), in the claimed direction and in "
+        "units of the claim's margin; text: in its own unit. Cross: what the naive comparison "
         f"reports. {count}."
     )
     return Drawn("intervals", title, caption, "; ".join(map(_said, verdicts)) + ".", figure)

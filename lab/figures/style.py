@@ -36,6 +36,7 @@ SHADE = {
     "inconclusive": "#B58900",
     "invalid": "#CC79A7",
     "incomplete": "#7F7F7F",
+    "untested": "#7F7F7F",
 }
 WIDTH = 8.0  # inches
 SIZE = 11  # points

@@ -20,9 +20,10 @@ COMPARISON_COLUMNS = (*WHERE, "comparison", "n", "effect", "low", "high")
 def save(results: Path, verdicts: Iterable) -> None:
     """Write both files from `Verdict`s. Numbers round-trip; undefined ones are empty.
 
-    In `verdicts.csv`, `p` is adjusted for the claims of the experiment (Holm), so that it is below
-    0.05 exactly where [low, high] excludes 0. `comparisons.csv` holds what is shown beside a claim
-    but not judged, with unadjusted intervals; the one called "naive" is the uncontrolled one.
+    In `verdicts.csv`, `p` is adjusted for the claims of the experiment (Holm) and for looks, so
+    that it is below 0.05 exactly where [low, high] excludes 0. `comparisons.csv` holds what is
+    shown beside a claim but not judged, with unadjusted intervals; the one called "naive" is the
+    uncontrolled one.
     """
     rows, beside = [], []
     for v in verdicts:

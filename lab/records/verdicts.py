@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
-from lab.claims import looks, strength
+from lab.claims import looks, strength, wording
 from lab.claims.looks import ALPHA, Member, Standing
 from lab.claims.stats import Judgement, arm_correlation, judge, sensitivity, would_decide
 from lab.claims.strength import Share
@@ -22,7 +22,7 @@ class Looked:
         seeds: The numbers of seeds of all looks.
         after: The first seed that counts.
         closed: Whether no further look can change the verdict.
-        next: The seeds that it waits for: up to this one, this one not among them. Or None.
+        next: How many seeds there must be, the first being 0, for the next look; or None.
     """
 
     number: int
@@ -188,6 +188,9 @@ def _verdict(name, measured: Measured, claim: Claim, primary, standing, told, be
     if judgement.verdict == "inconclusive":
         reason = would_decide(list(values.values()), claim.margin, standing.level)
         judgement = replace(judgement, reason=reason)
+    for more in (_look_says(told), _before_says(claim, before)):
+        if more:
+            judgement = replace(judgement, reason=f"{judgement.reason}; {more}")
     if kept := sum(measured.kept_trials.values()):
         reason = f"{judgement.reason}; stale trials kept (KEEP_STALE=1): {kept}"
         judgement = replace(judgement, reason=reason)
@@ -213,6 +216,23 @@ def _verdict(name, measured: Measured, claim: Claim, primary, standing, told, be
         strength.detectable(list(values.values()), standing.level),
         _test_share(measured, claim.contrast, values),
     )
+
+
+def _look_says(told: Looked) -> str:
+    """At which of several looks it was made, and what it waits for."""
+    said = []
+    if told.number and len(told.seeds) > 1:
+        said.append(f"look {told.number} of {len(told.seeds)}")
+    if told.number and told.next is not None:
+        said.append(f"the next after {told.next} seeds")
+    return ", ".join(said)
+
+
+def _before_says(claim: Claim, before: Judgement | None) -> str:
+    if before is None:
+        return ""
+    effect = wording.effect(claim, before)
+    return f"from seed {before.n} on; the first {before.n}, seen before: {effect}, {before.verdict}"
 
 
 def _counted(standing: Standing, told: Looked) -> int:

@@ -88,7 +88,8 @@ class Section:
         if not self.judgeable or self.experiment is None:
             return 0
         seeds, _ = self.measured.declared(self.experiment.scales[self.setting.scale]["seeds"])
-        return max(0, len(self.experiment.arms) * seeds - len(self.measured.manifests))
+        there = sum(seed < seeds for _, seed in self.measured.manifests)
+        return max(0, len(self.experiment.arms) * seeds - there)
 
     @property
     def failed_gates(self) -> list[tuple[Verdict, str]]:

@@ -1,11 +1,13 @@
 """The tables of the report, of one experiment in one setting and of all of it."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
 from lab.claims import wording
 from lab.claims.stats import Judgement, Sensitivity
+from lab.claims.strength import Share
 from lab.claims.vocabulary import Claim
 from lab.records.measured import Measured
 from lab.records.verdicts import Verdict
@@ -96,14 +98,26 @@ def sensitivity(verdicts: Sequence[Verdict], checks: Sequence[Sensitivity]) -> T
             check.sign_flip_p,
             _interval(v.claim, check.bootstrap_low, check.bootstrap_high),
             v.correlation,
+            _share(v.better),
+            _amount(v.claim, v.detectable),
+            "" if math.isnan(v.test_share) else f"{v.test_share:.0%}",
         )
         for v, check in zip(verdicts, checks, strict=True)
     ]
     heading = (
         *("claim", "measure", "level (Holm)", "adjusted p", "sign-flip p"),
         *("bootstrap interval", "correlation of the arms over seeds"),
+        *("share of seeds where it holds", "smallest effect found with power 0.8"),
+        "spread that the finite test set explains, at most",
     )
     return Table("sensitivity", "How sure: the same by other methods", heading, rows)
+
+
+def _share(found: Share) -> Quantity:
+    numbers = {"": found.share, "low": found.low, "high": found.high}
+    if math.isnan(found.share):
+        return Quantity("–", numbers)
+    return Quantity(f"{found.share:.2f} [{found.low:.2f}, {found.high:.2f}]", numbers)
 
 
 def arms(measured: Measured, verdicts: Sequence[Verdict]) -> Table:

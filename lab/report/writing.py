@@ -148,6 +148,8 @@ def _again(name: str, experiment: Experiment | None, measured) -> str:
     usual = experiment.scales[measured.setting.scale]["seeds"] if experiment else 0
     if seeds and seeds != usual:
         more["SEEDS"] = str(seeds)
+    elif any(seed >= usual for _, seed in measured.manifests):
+        more["UNTIL"] = "decided"
     engines = {str(manifest.get("engine", "fused")) for manifest in manifests}
     if engines and "fused" not in engines:
         more["ENGINE"] = min(engines)

@@ -1,5 +1,6 @@
 """What there is to do: which trials are missing, cached, stale or broken, and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +42,26 @@ def make_plan(
     setting: Setting,
     seeds: int,
     keep_stale: bool = False,
+    more: Sequence[tuple[str, int]] = (),
 ) -> list[Planned]:
-    """Every trial of `seeds` replications, seed by seed, so that each claim has early pairs."""
+    """Every trial of `seeds` replications, seed by seed, so that each claim has early pairs.
+
+    Args:
+        results: The folder of the results.
+        name: Of the experiment.
+        experiment: What has the arms.
+        setting: Of the trials.
+        seeds: How many of each arm.
+        keep_stale: Whether stale trials are not to be run again.
+        more: Further trials, as arm and seed.
+    """
     described = {
         arm: fingerprint.describe(name, experiment, arm, setting) for arm in experiment.arms
     }
+    every = [(arm, seed) for seed in range(seeds) for arm in experiment.arms]
     return [
         _planned(results, store.Key(name, setting, arm, seed), described[arm], keep_stale)
-        for seed in range(seeds)
-        for arm in experiment.arms
+        for arm, seed in [*every, *more]
     ]
 
 

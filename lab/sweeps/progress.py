@@ -51,9 +51,10 @@ class Progress:
         """One line on what there is, one per reason on what will run."""
         o, s = self.order, self.order.setting
         states = Counter(p.state for p in self.plan)
+        later = f" and {len(o.more)} trials of later looks" if o.more else ""
         self.say(f"{o.experiment.title}")
         self.say(
-            f"{o.name}: {len(o.experiment.arms)} arms × {o.seeds} seeds on {s.data}, model "
+            f"{o.name}: {len(o.experiment.arms)} arms × {o.seeds} seeds{later} on {s.data}, model "
             f"{s.model}, scale {s.scale}, {s.backend}: {len(self.plan)} trials, "
             f"{states['cached']} cached, {self.total} to run."
         )

@@ -13,6 +13,7 @@ from lab.claims.vocabulary import Experiment, Setting
 from lab.machine import devices, files, interrupt, locks
 from lab.records import fingerprint, kept, store
 from lab.report import terminal, writing
+from lab.sweeps import looking
 from lab.sweeps.plan import Planned, make_plan
 from lab.sweeps.progress import Progress
 
@@ -37,6 +38,8 @@ class Order:
     launcher: str = "local"
     ray_address: str = ""
     keep_stale: bool = False
+    until_decided: bool = False
+    more: tuple[tuple[str, int], ...] = ()  # arm and seed of trials beyond `seeds` of every arm
 
     @property
     def command(self) -> str:
@@ -48,18 +51,45 @@ class Order:
             more |= {"LAUNCHER": self.launcher, "RAY_ADDRESS": self.ray_address}
         if self.keep_stale:
             more["KEEP_STALE"] = "1"
+        if self.until_decided:
+            more["UNTIL"] = "decided"
         return writing.command(self.name, self.experiment, self.setting, **more)
 
 
 def run(order: Order, dry: bool = False) -> int:
-    """Plan, and unless `dry` run and report. Returns the exit status."""
+    """Plan, and unless `dry` run and report. Returns the exit status.
+
+    Until all is decided: what all claims need, then look after look what the open ones need.
+    """
+    if order.until_decided:
+        order = replace(order, more=looking.there(order))
     if dry:
-        Progress(*_plan(order)).show_plan()
+        planned = _plan(order)
+        Progress(*planned).show_plan()
+        if order.until_decided:
+            looking.announce(order, planned[1], lambda count: workers(order, count))
         return 0
+    status, complete = _run(order)
+    while order.until_decided and complete and (more := looking.more(order)):
+        looking.say(order)
+        order = replace(order, more=(*order.more, *more))
+        again, complete = _run(order)
+        status = status or again
+    if complete is not None:
+        terminal.show(order.results, order.name, order.experiment, order.setting)
+    return status
+
+
+def _run(order: Order) -> tuple[int, bool | None]:
+    """Run what is missing, and write the report.
+
+    Returns:
+        The exit status, and whether all that was asked for is there; None without a report.
+    """
     with locks.trials(order.results, order.name, order.setting):
         if problem := unwritable(order.results, _folders(order)):
             print(f"{problem}: nothing was trained.", file=sys.stderr)
-            return 1
+            return 1, None
         order, plan = _plan(order)
         progress = Progress(order, plan)
         progress.show_plan()
@@ -71,22 +101,22 @@ def run(order: Order, dry: bool = False) -> int:
                 bad = _work(order, todo, progress)
         except KeyboardInterrupt:
             progress.interrupted()
-            return interrupt.EXIT_STATUS
+            return interrupt.EXIT_STATUS, None
         except OSError as error:
             progress.complain(f"{error}. Finished trials are kept; to go on: {order.command}")
-            return 1
+            return 1, None
     try:
         if todo:
             progress.say("Writing the report ...")
         writing.write(order.results)
     except KeyboardInterrupt:
         progress.interrupted()
-        return interrupt.EXIT_STATUS
+        return interrupt.EXIT_STATUS, None
     except OSError as error:
         progress.complain(f"{error}. Trials are kept; for the report: {order.command}")
-        return 1
-    terminal.show(order.results, order.name, order.experiment, order.setting)
-    return 1 if bad or any(planned.diverged for planned in plan) else 0
+        return 1, None
+    diverged = any(planned.diverged for planned in plan)
+    return (1 if bad or diverged else 0), not bad
 
 
 def _plan(order: Order) -> tuple[Order, list[Planned]]:
@@ -94,6 +124,7 @@ def _plan(order: Order) -> tuple[Order, list[Planned]]:
     plan = make_plan(
         *(order.results, order.name, order.experiment, order.setting, order.seeds),
         keep_stale=order.keep_stale,
+        more=order.more,
     )
     todo = [planned.key for planned in plan if not planned.there]
     return replace(order, jobs=workers(order, len(tasks(todo, order.engine)))), plan

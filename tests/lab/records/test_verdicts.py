@@ -132,3 +132,62 @@ def test_the_naive_figure_stands_beside_it_unjudged():
     (verdict,) = judge_all("toy", experiment(claim(beside={"naive": naive})), measured())
     values = measured().per_seed(naive)
     assert verdict.beside["naive"].effect == pytest.approx(np.mean(list(values.values())))
+
+
+def test_the_first_claim_of_an_id_is_primary_and_the_others_wait_for_it():
+    reverse = Contrast("m", {"large": -1, "small": 1})
+    claims = [
+        claim("A", reverse, under="first"),
+        claim("A", under="second"),
+        claim("B", under="first"),
+        claim("B", under="second"),
+    ]
+    found = judge_all("toy", experiment(*claims), measured())
+    assert words(found) == ["refuted", "untested", "supported", "supported"]
+    assert [v.primary for v in found] == [True, False, True, False]
+    assert found[3].level == found[2].level
+    assert "not tested" in found[1].judgement.reason and np.isnan(found[1].p)
+
+
+def test_looks_are_declared_and_the_number_of_the_one_that_decided_is_told():
+    (verdict,) = judge_all("toy", experiment(claim()), measured())
+    assert verdict.level == pytest.approx(0.05 / 3)
+    assert verdict.looked.number == 1 and verdict.looked.closed
+    assert "look 1 of 3" in verdict.judgement.reason
+    (open_one,) = judge_all("toy", experiment(claim()), measured(0.5, spread=1.0))
+    assert open_one.looked.next == 20
+    assert "seeds would decide" in open_one.judgement.reason
+    assert "the next after 20 seeds" in open_one.judgement.reason
+
+
+def test_a_trial_that_diverged_after_the_deciding_look_changes_nothing():
+    data = measured(seeds=20)
+    data.add("large", 15, [(None, "diverged", 1.0)], {"status": "diverged", "declared_seeds": 10})
+    data.manifests["large", 15] = data.manifests["large", 0] | {"status": "diverged"}
+    (verdict,) = judge_all("toy", experiment(claim()), data)
+    assert verdict.judgement.verdict == "supported" and verdict.judgement.n == 10
+
+
+def test_a_diverged_trial_without_rows_is_no_missing_seed():
+    data = measured()
+    data.values[4].pop(("large", "m"))
+    data.add(
+        "large", 4, [(None, "diverged", 1.0)], data.manifests["large", 4] | {"status": "diverged"}
+    )
+    (verdict,) = judge_all("toy", experiment(claim()), data)
+    assert verdict.judgement.verdict == "invalid" and "diverged" in verdict.judgement.reason
+
+
+def test_what_the_finite_test_set_explains_is_told_where_its_size_is_known():
+    accuracy = Contrast("test_accuracy", {"large": 1, "small": -1})
+    data = measured()
+    rng = np.random.default_rng(0)
+    for seed, values in data.values.items():
+        for arm in ("small", "large"):
+            values[arm, "test_accuracy"] = rng.binomial(500, 0.9) / 500
+            data.manifests[arm, seed]["examples"] = [{"data": "d", "test": 500}]
+    (verdict,) = judge_all("toy", experiment(claim("A", accuracy)), data)
+    assert 0.4 < verdict.test_share <= 1.0
+    data.manifests["small", 3]["examples"] = "nonsense"
+    (verdict,) = judge_all("toy", experiment(claim("A", accuracy)), data)
+    assert np.isnan(verdict.test_share)
