@@ -93,7 +93,7 @@ def judge_all(name: str, experiment: Experiment, measured: Measured) -> list[Ver
             if anew[place].look or anew[place].judgement.n:
                 before[i], standing[i], told[i] = standing[i].judgement, anew[place], waits
             else:
-                told[i] = replace(told[i], closed=False, next=waits.next)
+                told[i] = replace(told[i], closed=waits.next is None, next=waits.next)
     return [
         _verdict(name, measured, claim, follows[i] is None, standing[i], told[i], before[i])
         for i, claim in enumerate(claims)

@@ -13,7 +13,7 @@ from lab.claims import discovery, wording
 from lab.claims.vocabulary import Claim, Experiment, Setting
 from lab.machine import files
 from lab.records import inert, ledger
-from lab.report import chapters
+from lab.report import chapters, findings
 
 START, END = "<!-- ledger: written by make report RESULTS=results/reference -->", "<!-- /ledger -->"
 REFERENCE = Path("results") / "reference"
@@ -25,7 +25,11 @@ def update(results: Path) -> bool:
     """Rewrite what stands between markers if `results` is the reference; whether it changed."""
     if results.resolve() != discovery.ROOT / REFERENCE:
         return False
-    places = {"README.md": marks, "docs/results.md": numbers}
+    places = {
+        "README.md": marks,
+        "docs/results.md": numbers,
+        "docs/findings.md": findings.text,
+    }
     return any([_renew(discovery.ROOT / name, made, results) for name, made in places.items()])
 
 

@@ -8,7 +8,7 @@ from lab.claims import discovery
 from lab.claims.measures import factor, points
 from lab.claims.vocabulary import Experiment
 from lab.records import ledger
-from lab.report import readme
+from lab.report import findings, readme
 
 
 def experiment(ids, model="mlp"):
@@ -107,7 +107,12 @@ def test_nothing_measured_is_an_empty_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "made"), [("README.md", readme.marks), ("docs/results.md", readme.numbers)]
+    ("name", "made"),
+    [
+        ("README.md", readme.marks),
+        ("docs/results.md", readme.numbers),
+        ("docs/findings.md", findings.text),
+    ],
 )
 def test_what_stands_between_the_markers_is_of_the_reference_results(name, made):
     text = (discovery.ROOT / name).read_text("utf-8")
@@ -120,16 +125,17 @@ def test_only_the_reference_renews_them(tmp_path, monkeypatch):
     monkeypatch.setattr(discovery, "ROOT", tmp_path)
     monkeypatch.setattr(readme, "marks", lambda results: "marks\n")
     monkeypatch.setattr(readme, "numbers", lambda results: "numbers\n")
+    monkeypatch.setattr(findings, "text", lambda results: "findings\n")
     reference = tmp_path / readme.REFERENCE
     between = f"a\n{readme.START}\nold\n{readme.END}\nb\n"
-    pages = [tmp_path / "README.md", tmp_path / "docs" / "results.md"]
+    pages = [tmp_path / name for name in ("README.md", "docs/results.md", "docs/findings.md")]
     for path in (*pages, reference / "report.html"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(between)
     assert not readme.update(tmp_path / "results")
-    assert [path.read_text() for path in pages] == [between] * 2
+    assert [path.read_text() for path in pages] == [between] * 3
     assert readme.update(reference)
-    assert [path.read_text().split("\n")[2] for path in pages] == ["marks", "numbers"]
+    assert [path.read_text().split("\n")[2] for path in pages] == ["marks", "numbers", "findings"]
     assert not readme.update(reference)
     pages[1].unlink()  # a checkout without it has the other renewed
     pages[0].write_text(between)
