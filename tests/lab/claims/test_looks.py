@@ -146,6 +146,7 @@ def test_a_look_waits_for_its_seeds():
     few = Member(values(1.0, n=7), MARGIN)
     (found,) = standings([few], LOOKS)
     assert (found.judgement.verdict, found.judgement.reason) == ("incomplete", "7 of 10 seeds")
+    assert found.level == ALPHA / 3
     assert next_look(0, [few], [found]) == 1
 
 
