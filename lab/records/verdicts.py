@@ -224,7 +224,7 @@ def _look_says(told: Looked) -> str:
     if told.number and len(told.seeds) > 1:
         said.append(f"look {told.number} of {len(told.seeds)}")
     if told.number and told.next is not None:
-        said.append(f"the next after {told.next} seeds")
+        said.append(f"next look after {told.next} seeds")
     return ", ".join(said)
 
 

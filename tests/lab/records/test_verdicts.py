@@ -157,7 +157,7 @@ def test_looks_are_declared_and_the_number_of_the_one_that_decided_is_told():
     (open_one,) = judge_all("toy", experiment(claim()), measured(0.5, spread=1.0))
     assert open_one.looked.next == 20
     assert "seeds would decide" in open_one.judgement.reason
-    assert "the next after 20 seeds" in open_one.judgement.reason
+    assert "next look after 20 seeds" in open_one.judgement.reason
 
 
 def test_a_trial_that_diverged_after_the_deciding_look_changes_nothing():
