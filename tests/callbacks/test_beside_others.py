@@ -70,8 +70,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        pytest.param(kind, first, marks=[] if first == place % 2 else pytest.mark.slow)
+        for place, kind in enumerate(KINDS)
+        for first in (True, False)
+    ],
+)
 def test_a_training_that_goes_on_is_one_that_was_not_broken_off(kind, first, tmp_path):
     """With Polyak first, Keras left the optimizer empty: 13 variables for 10."""
 

@@ -31,8 +31,8 @@ def rejected_falsely(made):
 
 @pytest.mark.parametrize(("claims", "correlation"), [(1, 0.0), (4, 0.0), (4, 0.8), (9, 0.8)])
 def test_a_family_without_effects_is_rarely_rejected_at_any_look(claims, correlation):
-    made = experiments(400, claims, correlation=correlation)
-    assert rejected_falsely(made) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+    made = experiments(300, claims, correlation=correlation)
+    assert rejected_falsely(made) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_peeking_without_the_correction_would_fail_that():
     for _ in range(400):
         (one,) = family(rng, 1)
         found.append(any(judge(one.first(n), MARGIN).p < ALPHA for n in LOOKS))
-    assert np.mean(found) > 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(found) > 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
 
 
 # Truth in standard deviations: supported, refuted, seeds on average, coverage.

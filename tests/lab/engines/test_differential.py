@@ -186,7 +186,7 @@ def compare(kind, engines):
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=5 if JAX else 25, derandomize=True, **QUIET)
+@settings(max_examples=3 if JAX else 25, derandomize=True, **QUIET)
 @given(KINDS)
 def test_a_few_models_train_as_under_fit(kind):
     compare(kind, ["stacked" if JAX else "fused"])

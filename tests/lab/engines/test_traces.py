@@ -81,7 +81,6 @@ LAYERS = {
 @pytest.mark.parametrize(
     ("layers", "optimizer"),
     [
-        ("plain", keras.optimizers.Adam),
         ("batch norm", cosine),
         ("dropout", SGD),
         *[
