@@ -61,17 +61,28 @@ def test_what_passes_with_fit_passes_with_the_engine(suite, counted, tmp_path):
     assert failed <= run(suite, tmp_path / "others.json", routed=False)
 
 
-def summed(counted):
-    """Counts, reasons and the number of calls that did not raise, over all suites."""
+def summed(counted, suites=tuple(SUITES)):
+    """Counts, reasons and the number of calls that did not raise, over suites."""
     if counted.keys() != SUITES.keys():
         pytest.skip("needs the counts of all suites, which run before it")
-    total = sum((Counter(one["counts"]) for one in counted.values()), Counter())
-    reasons = sum((Counter(one["reasons"]) for one in counted.values()), Counter())
+    own = [counted[suite] for suite in suites]
+    total = sum((Counter(one["counts"]) for one in own), Counter())
+    reasons = sum((Counter(one["reasons"]) for one in own), Counter())
     return total, reasons, total["routed"] - total["raised"]
 
 
 def test_most_calls_are_fused(counted):
     total, reasons, finished = summed(counted)
+    assert total["fused"] >= LEAST * finished, (total, reasons)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="101 of 157, on JAX 95 of 145: 29 are observers of steps that want every batch",
+)
+def test_most_calls_of_the_first_three_suites_are_fused(counted):
+    """Of trainers, callbacks and what trains elsewhere, as the measure was first asked for."""
+    total, reasons, finished = summed(counted, tuple(SUITES)[:3])
     assert total["fused"] >= LEAST * finished, (total, reasons)
 
 

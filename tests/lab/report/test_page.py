@@ -215,9 +215,9 @@ def test_ten_thousand_trials_take_less_than_20_s_and_a_gigabyte(ten_thousand):
 
 
 def test_the_committed_page_is_small_enough_to_be_sent_around():
-    """Of five experiments on two data sets: under 4 MB, and of the ledger that is committed."""
+    """Of five experiments on two data sets: under 3 MB, and of the ledger that is committed."""
     page = Page(writing.REFERENCE / "report.html")
-    assert len(page.source.encode()) < 4e6
+    assert len(page.source.encode()) < 3e6
     entries = [attrs for attrs in page.all("tr") if "data-verdict" in attrs]
     told = sorted((a["data-experiment"], a["data-data"], a["data-verdict"]) for a in entries)
     rows = ledger.verdicts(writing.REFERENCE)
