@@ -31,6 +31,7 @@ class Progress:
         self.console = Terminal(highlight=False, soft_wrap=False)
         self.total = sum(not p.there for p in plan)
         self.done = self.kept = self.trouble = 0
+        self.worked = 0.0  # seconds inside of trials
         self.started = self.said = time.monotonic()
         self.tabled: float | None = None
         self.slowest = 0.0  # seconds of the slowest trial that is there
@@ -96,6 +97,7 @@ class Progress:
     def finished(self, key: store.Key, outcome, log: Path) -> None:
         """Take in one trial's outcome."""
         self.done += 1
+        self.worked += outcome.seconds
         self.kept += outcome.status != "failed"
         self.there[key.arm] += outcome.status != "failed"
         if outcome.status == "done":
@@ -134,11 +136,20 @@ class Progress:
         elapsed = time.monotonic() - self.started
         left = ""
         if self.done and self.done < self.total:
-            eta = elapsed / self.done * (self.total - self.done)
-            left = f", about {wording.duration(eta)} left"
+            left = f", about {wording.duration(self._seconds_left(elapsed))} left"
         trouble = f", {self.trouble} failed or diverged" if self.trouble else ""
         elapsed_text = wording.duration(elapsed)
         return f"{self.done}/{self.total} trials in {elapsed_text}{left}{trouble}"
+
+    def _seconds_left(self, elapsed: float) -> float:
+        """From what trials took, where it is known how many run at a time.
+
+        After the first one that is far less than from the time that has gone by: in that, workers
+        have imported their backend, and others are in the middle of a trial.
+        """
+        jobs = self.order.jobs
+        spent, at_a_time = (self.worked, min(jobs, self.total)) if jobs else (elapsed, 1)
+        return spent / self.done * (self.total - self.done) / at_a_time
 
     def _panel(self):
         bar = ProgressBar(

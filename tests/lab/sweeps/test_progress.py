@@ -25,7 +25,10 @@ def shown(tmp_path, arms, width=80, height=24, claims=1, seeds=3):
         title="t", source="s", arms={arm: {} for arm in arms}, scales={"quick": {"seeds": seeds}},
         run=lambda trial: None, claims=claims,
     )  # fmt: skip
-    order = SimpleNamespace(name="toy", experiment=experiment, setting=SETTING, results=tmp_path)
+    order = SimpleNamespace(
+        **{"name": "toy", "experiment": experiment, "setting": SETTING},
+        **{"results": tmp_path, "jobs": 2},
+    )
     keys = [store.Key("toy", SETTING, arm, seed) for seed in range(seeds) for arm in arms]
     plan = [Planned(key, "missing" if key.seed else "cached", "", {}) for key in keys]
     progress = Progress(order, plan)
@@ -36,8 +39,9 @@ def shown(tmp_path, arms, width=80, height=24, claims=1, seeds=3):
     progress._live = object()
     for arm in arms[:2]:
         key = store.Key("toy", SETTING, arm, 1)
-        progress.finished(key, Outcome("done", rows=[(None, METRIC, len(arm))]), tmp_path)
-    failed = Outcome("failed", error="no")
+        done = Outcome("done", rows=[(None, METRIC, len(arm))], seconds=30.0)
+        progress.finished(key, done, tmp_path)
+    failed = Outcome("failed", error="no", seconds=30.0)
     progress.finished(store.Key("toy", SETTING, arms[0], 2), failed, tmp_path)
     text.truncate(0), text.seek(0)
     progress.console.print(progress._panel())
@@ -50,6 +54,7 @@ def test_every_arm_is_shown_with_what_is_there_of_it(tmp_path):
     for arm, count in (("long_name", "2/3"), ("b", "2/3"), ("c", "1/3")):
         assert told.split(f"{arm} ", 1)[1].split()[1] == count
     assert "3/6 trials" in panel and "1 failed" in panel
+    assert "about 45 s left" in panel  # three of 30 s for two workers, whatever imports took
     assert "interim, not a verdict" in panel
     assert panel.rstrip().splitlines()[-1].split()[2] == "8"  # 9 letters less 1
 
