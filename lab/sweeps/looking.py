@@ -14,13 +14,13 @@ from lab.sweeps.plan import Planned
 Trials = tuple[tuple[str, int], ...]  # arm and seed
 
 
-def there(order) -> Trials:
+def already(order) -> Trials:
     """The trials beyond the seeds of every arm that an earlier look has left."""
     keys = [k for k in _keys(order) if k.seed >= order.seeds and k.arm in order.experiment.arms]
     return tuple((key.arm, key.seed) for key in keys)
 
 
-def more(order) -> Trials:
+def needed(order) -> Trials:
     """What the next look needs: the arms of the claims that are open, and of their naive figures.
 
     Claims that share a training share its looks: the first that any of them waits for.
@@ -63,7 +63,7 @@ def announce(order, plan: Sequence[Planned], workers: Callable[[int], int | None
     if not waiting:
         terminal.print("Nothing is open: every claim is decided, or had its last look.")
         return
-    trials = more(order)
+    trials = needed(order)
     jobs = workers(len(trials)) or 1
     seconds = sum(_seconds(found, arm) for arm, _ in trials) / jobs
     terminal.print(

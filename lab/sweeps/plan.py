@@ -42,7 +42,7 @@ def make_plan(
     setting: Setting,
     seeds: int,
     keep_stale: bool = False,
-    more: Sequence[tuple[str, int]] = (),
+    later: Sequence[tuple[str, int]] = (),
 ) -> list[Planned]:
     """Every trial of `seeds` replications, seed by seed, so that each claim has early pairs.
 
@@ -53,7 +53,7 @@ def make_plan(
         setting: Of the trials.
         seeds: How many of each arm.
         keep_stale: Whether stale trials are not to be run again.
-        more: Further trials, as arm and seed.
+        later: Trials of later looks, as arm and seed.
     """
     described = {
         arm: fingerprint.describe(name, experiment, arm, setting) for arm in experiment.arms
@@ -61,7 +61,7 @@ def make_plan(
     every = [(arm, seed) for seed in range(seeds) for arm in experiment.arms]
     return [
         _planned(results, store.Key(name, setting, arm, seed), described[arm], keep_stale)
-        for arm, seed in [*every, *more]
+        for arm, seed in [*every, *later]
     ]
 
 

@@ -52,7 +52,7 @@ class Progress:
         """One line on what there is, one per reason on what will run."""
         o, s = self.order, self.order.setting
         states = Counter(p.state for p in self.plan)
-        later = f" and {len(o.more)} trials of later looks" if o.more else ""
+        later = f" and {len(o.later)} trials of later looks" if o.later else ""
         self.say(f"{o.experiment.title}")
         self.say(
             f"{o.name}: {len(o.experiment.arms)} arms × {o.seeds} seeds{later} on {s.data}, model "

@@ -39,7 +39,7 @@ class Order:
     ray_address: str = ""
     keep_stale: bool = False
     until_decided: bool = False
-    more: tuple[tuple[str, int], ...] = ()  # arm and seed of trials beyond `seeds` of every arm
+    later: tuple[tuple[str, int], ...] = ()  # arm and seed of trials beyond `seeds` of every arm
 
     @property
     def command(self) -> str:
@@ -62,7 +62,7 @@ def run(order: Order, dry: bool = False) -> int:
     Until all is decided: what all claims need, then look after look what the open ones need.
     """
     if order.until_decided:
-        order = replace(order, more=looking.there(order))
+        order = replace(order, later=looking.already(order))
     if dry:
         planned = _plan(order)
         Progress(*planned).show_plan()
@@ -70,9 +70,9 @@ def run(order: Order, dry: bool = False) -> int:
             looking.announce(order, planned[1], lambda count: workers(order, count))
         return 0
     status, complete = _run(order)
-    while order.until_decided and complete and (more := looking.more(order)):
+    while order.until_decided and complete and (needed := looking.needed(order)):
         looking.say(order)
-        order = replace(order, more=(*order.more, *more))
+        order = replace(order, later=(*order.later, *needed))
         again, complete = _run(order)
         status = status or again
     if complete is not None:
@@ -124,7 +124,7 @@ def _plan(order: Order) -> tuple[Order, list[Planned]]:
     plan = make_plan(
         *(order.results, order.name, order.experiment, order.setting, order.seeds),
         keep_stale=order.keep_stale,
-        more=order.more,
+        later=order.later,
     )
     todo = [planned.key for planned in plan if not planned.there]
     return replace(order, jobs=workers(order, len(tasks(todo, order.engine)))), plan

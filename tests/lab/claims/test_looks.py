@@ -171,3 +171,12 @@ def test_what_cannot_be_judged_is_closed_and_counts():
     assert [one.judgement.verdict for one in found] == ["invalid", "invalid", "inconclusive"]
     assert [one.judgement.reason for one in found[:2]] == ["gate failed", "diverged"]
     assert found[0].closed and found[2].level == pytest.approx(ALPHA / 3 / 3)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, math.nan, math.inf])
+def test_values_that_allow_no_answer_are_a_verdict_and_count(value):
+    """Trap 19, and no p of 0 from a constant."""
+    flat, other = Member(dict.fromkeys(range(40), value), MARGIN), Member(values(0.45, 0.9), MARGIN)
+    found = standings([flat, other], LOOKS)
+    assert found[0].judgement.verdict == "invalid" and found[0].closed and found[0].p == 1
+    assert found[1].level == pytest.approx(ALPHA / 3 / 2)
