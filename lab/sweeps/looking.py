@@ -46,6 +46,15 @@ def say(order) -> None:
     Terminal(highlight=False).print(f"\nAfter {seeds} seeds still open: {names}", markup=False)
 
 
+def suggest(order) -> None:
+    """Tell the command of an order that goes on, if claims are open."""
+    waiting = _next(_judged(order)[1])[1]
+    names = ", ".join(dict.fromkeys(v.claim.id for v in waiting))
+    if names:
+        said = f"\nOpen: {names}. On to more seeds, at declared looks: {order.command}"
+        Terminal(highlight=False).print(said, markup=False, soft_wrap=True)
+
+
 def announce(order, plan: Sequence[Planned], workers: Callable[[int], int | None]) -> None:
     """Say what the next look costs, and which claims it could decide.
 

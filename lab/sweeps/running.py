@@ -77,6 +77,8 @@ def run(order: Order, dry: bool = False) -> int:
         status = status or again
     if complete is not None:
         terminal.show(order.results, order.name, order.experiment, order.setting)
+        if complete and not order.until_decided:
+            looking.suggest(replace(order, until_decided=True))
     return status
 
 

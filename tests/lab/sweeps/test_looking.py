@@ -48,6 +48,8 @@ def verdicts(project):
 def test_only_what_open_claims_need_is_run_until_they_are_decided(looks):
     first = looks.run("looks")
     assert first.returncode == 0, first.stderr
+    go_on = "make experiment NAME=looks SCALE=smoke UNTIL=decided"
+    assert f"Open: slow, never. On to more seeds, at declared looks: {go_on}\n" in first.stdout
     assert verdicts(looks) == dict(
         clear=("supported", 4), slow=("inconclusive", 4), never=("inconclusive", 4)
     )
@@ -61,7 +63,7 @@ def test_only_what_open_claims_need_is_run_until_they_are_decided(looks):
         clear=("supported", 4), slow=("supported", 8), never=("inconclusive", 16)
     )
     assert trials(looks) == {"base": 16, "clear": 4, "slow": 8, "never": 16}
-    assert "look 2 of 3" in done.stdout
+    assert "look 2 of 3" in done.stdout and "Open:" not in done.stdout
     again = looks.run("looks", "--until", "decided")
     assert "Nothing to do" in again.stdout
     assert trials(looks) == {"base": 16, "clear": 4, "slow": 8, "never": 16}
